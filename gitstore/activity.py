@@ -17,7 +17,7 @@ from dulwich.objects import Commit
 from gitstore.definition.quoting import clip
 from gitstore.errors import GitstoreError
 from gitstore.git.commits import person, text, utc
-from gitstore.model import LedgerEntry, LedgerKind, Person
+from gitstore.model import Environment, LedgerEntry, LedgerKind, Person
 from gitstore.repository import LONGEST_MESSAGE, Repository
 
 MOST_COMMITS: Final = 500
@@ -40,6 +40,25 @@ class Kind(StrEnum):
     DISCARDED = "discarded"
     RESTORED = "restored"
     DIVERGED = "diverged"
+    MOVED = "moved"
+    REMOVED = "removed"
+    PROMOTED = "promoted"
+    ROLLED_BACK = "rolled_back"
+    YANKED = "yanked"
+    UNYANKED = "unyanked"
+    ANNOTATED = "annotated"
+    RENAMED = "renamed"
+    ARCHIVED = "archived"
+    UNARCHIVED = "unarchived"
+
+
+class Topic(StrEnum):
+    """What a happening is about. A pointer is that of an environment, or `current`."""
+
+    DRAFTS = "drafts"
+    VERSIONS = "versions"
+    POINTERS = "pointers"
+    WORKFLOWS = "workflows"
 
 
 _KINDS: Final[dict[str, Kind]] = {
@@ -48,7 +67,30 @@ _KINDS: Final[dict[str, Kind]] = {
     LedgerKind.CLEARED: Kind.CLEARED,
     LedgerKind.DISCARDED: Kind.DISCARDED,
     LedgerKind.RESTORED: Kind.RESTORED,
+    LedgerKind.POINTED: Kind.MOVED,
+    LedgerKind.UNPOINTED: Kind.REMOVED,
+    LedgerKind.YANKED: Kind.YANKED,
+    LedgerKind.UNYANKED: Kind.UNYANKED,
+    LedgerKind.ANNOTATED: Kind.ANNOTATED,
+    LedgerKind.RENAMED: Kind.RENAMED,
+    LedgerKind.ARCHIVED: Kind.ARCHIVED,
+    LedgerKind.UNARCHIVED: Kind.UNARCHIVED,
 }
+_TOPICS: Final[dict[str, Topic]] = {
+    kind: topic
+    for topic, kinds in {
+        Topic.DRAFTS: (Kind.CREATED, Kind.SAVED, Kind.REVERTED, Kind.DISCARDED, Kind.RESTORED),
+        Topic.VERSIONS: (
+            Kind.PUBLISHED, Kind.IMPORTED, Kind.YANKED, Kind.UNYANKED, Kind.ANNOTATED, Kind.DIVERGED,
+        ),
+        Topic.POINTERS: (
+            Kind.CURRENT, Kind.HELD, Kind.RELEASED, Kind.CLEARED, Kind.MOVED, Kind.REMOVED, Kind.PROMOTED,
+            Kind.ROLLED_BACK,
+        ),
+        Topic.WORKFLOWS: (Kind.DESCRIBED, Kind.RENAMED, Kind.ARCHIVED, Kind.UNARCHIVED),
+    }.items()
+    for kind in kinds
+}  # fmt: skip
 
 
 _RANKS: Final[dict[str, int]] = {Kind.CREATED: 0, Kind.SAVED: 1}
@@ -60,7 +102,8 @@ class Happening:
 
     `id` is the commit or the event that recorded it. `version` is the one published or made current,
     `previous` the one that was current before. `commit` is the draft's, `blob` its definition.
-    `activated`: the published version became current at once.
+    `activated`: the published version became current at once. In the `environment`, the pointer is `pointer`
+    since then. `release` is the release that did it, `promoted_from` the environment that had the version.
     """
 
     id: str
@@ -73,6 +116,15 @@ class Happening:
     activated: bool = False
     commit: str | None = None
     blob: str | None = None
+    environment: str | None = None
+    pointer: Environment | None = None
+    release: str | None = None
+    promoted_from: str | None = None
+
+    @property
+    def topic(self) -> Topic | None:
+        """What it is about; None for a kind that a newer gitstore wrote."""
+        return _TOPICS.get(self.kind)
 
     @property
     def order(self) -> tuple[datetime, int]:
@@ -96,19 +148,26 @@ def beginning(repository: Repository, slug: str) -> Place:
 
 
 def read(
-    repository: Repository, slug: str, place: Place, limit: int, others: Iterable[Happening] = ()
+    repository: Repository,
+    slug: str,
+    place: Place,
+    limit: int,
+    others: Iterable[Happening] = (),
+    topic: Topic | None = None,
 ) -> tuple[list[Happening], Place | None]:
     """Return what happened from `place` on, newest first, and the place of the next page.
 
-    `others`, newest first, happened elsewhere. A page may be shorter than `limit` although another follows.
+    `others`, newest first, happened elsewhere. With a `topic`, only what is about it. A page may be shorter
+    than `limit` although another follows.
     """
+    draft = place.draft if topic in (None, Topic.DRAFTS) else None
     chains = [
-        _Chain(_ledger(repository, slug, place.ledger)),
-        _Chain(_saves(repository, slug, place.draft)),
+        _Chain(_chosen(_ledger(repository, slug, place.ledger), topic)),
+        _Chain(_saves(repository, slug, draft)),
         _Chain(iter(others)),
     ]
     found: list[Happening] = []
-    while len(found) < limit and chains[1].continues is None:
+    while len(found) < limit and all(chain.continues is None for chain in chains):
         begun = [chain for chain in chains if chain.head is not None]
         if not begun:
             return found, None
@@ -144,6 +203,19 @@ class _Chain:
         return taken
 
 
+def _chosen(items: Iterable[Happening], topic: Topic | None) -> Iterator[Happening | str]:
+    """Yield the items about `topic`, or all. Past MOST_COMMITS others, yields where to continue."""
+    others = 0
+    for item in items:
+        if topic is None or item.topic is topic:
+            yield item
+        elif others == MOST_COMMITS:
+            yield item.id
+            return
+        else:
+            others += 1
+
+
 def _ledger(repository: Repository, slug: str, tip: str | None) -> Iterator[Happening]:
     counting = (
         e for e in repository.ledger_from(tip.encode() if tip else None) if repository.counts(slug, e)
@@ -167,6 +239,13 @@ def _of_entry(entry: LedgerEntry, before: LedgerEntry | None) -> Happening:
             kind = Kind.HELD if entry.held else Kind.RELEASED
     elif entry.kind in (LedgerKind.DISCARDED, LedgerKind.RESTORED):
         version = entry.latest + 1
+    pointer, was = (_pointer(each, entry.environment) for each in (entry, before))
+    if entry.environment is not None:
+        version, previous = pointer.version if pointer else None, was.version if was else None
+    if entry.promoted_from is not None:
+        kind = Kind.PROMOTED
+    elif entry.rolled_back:
+        kind = Kind.ROLLED_BACK
     return Happening(
         id=entry.oid,
         kind=kind,
@@ -177,7 +256,16 @@ def _of_entry(entry: LedgerEntry, before: LedgerEntry | None) -> Happening:
         previous=previous,
         activated=entry.kind is LedgerKind.PUBLISHED and entry.current == entry.version,
         commit=entry.target if entry.kind in (LedgerKind.DISCARDED, LedgerKind.RESTORED) else None,
+        environment=entry.environment,
+        pointer=pointer,
+        release=entry.release,
+        promoted_from=entry.promoted_from,
     )
+
+
+def _pointer(entry: LedgerEntry | None, name: str | None) -> Environment | None:
+    """Return the pointer in the environment `name` after an entry."""
+    return next((each for each in entry.environments if each.name == name), None) if entry else None
 
 
 def _saves(repository: Repository, slug: str, tip: str | None) -> Iterator[Happening | str]:

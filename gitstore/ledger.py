@@ -32,6 +32,8 @@ paragraph of trailers (git-interpret-trailers(1)). Only the reason and the trail
     Gitstore-Renamed: <slug>              renamed: the slug of the workflow from then on
     Gitstore-Release: <name>              the release that the entry belongs to
     Gitstore-Schedule: <uuid>             the schedule that the entry carries out
+    Gitstore-From: staging                of a promotion: the environment that had the version
+    Gitstore-Rollback: yes                the release was rolled back
     Gitstore-Latest: v3                   the state after this entry, so that the newest entry is sufficient:
     Gitstore-Current: v3                  "none" if unset
     Gitstore-Held: no
@@ -134,6 +136,8 @@ def compose(slug: str, entry: LedgerEntry) -> Commit:
         "Renamed": entry.renamed,
         "Release": entry.release,
         "Schedule": str(entry.schedule) if entry.schedule is not None else None,
+        "From": entry.promoted_from,
+        "Rollback": "yes" if entry.rolled_back else None,
         "Latest": _show(entry.latest or None),
         "Current": _show(entry.current),
         "Held": "yes" if entry.held else "no",
@@ -202,6 +206,8 @@ def parse(commit: Commit) -> LedgerEntry:
             renamed=trailers.get("Renamed"),
             release=trailers.get("Release"),
             schedule=UUID(trailers["Schedule"]) if "Schedule" in trailers else None,
+            promoted_from=trailers.get("From"),
+            rolled_back="Rollback" in trailers,
         )
     except (KeyError, ValueError) as error:
         raise IntegrityError(

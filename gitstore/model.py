@@ -314,7 +314,8 @@ class LedgerEntry:
     are state, too. A RENAMED gives the workflow the slug `renamed`. `environment` is the
     name of the one that a POINTED or UNPOINTED concerns. YANKED, UNYANKED and ANNOTATED concern `version`; an
     ANNOTATED has the `title` and the `notes` that the version has from then on. `release` is the name of the
-    release, and `schedule` the id of the schedule, that the entry belongs to.
+    release, and `schedule` the id of the schedule, that the entry belongs to. `promoted_from` is the
+    environment whose version a promotion took, and `rolled_back` whether the release was rolled back.
     """
 
     oid: str
@@ -349,6 +350,8 @@ class LedgerEntry:
     schedule: UUID | None = None
     former: tuple[FormerName, ...] = ()
     renamed: str | None = None
+    promoted_from: str | None = None
+    rolled_back: bool = False
 
 
 @dataclass(frozen=True, slots=True)

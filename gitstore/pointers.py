@@ -319,10 +319,16 @@ def promote(
             change = ChangeSet(store, promotion.slug, authorship)
             number = promotion.after.version
             if target == CURRENT:
-                change.append(LedgerKind.CURRENT, version=number, current=number)
+                change.append(LedgerKind.CURRENT, version=number, current=number, promoted_from=source)
             else:
                 moved = with_pointer(promotion.state.environments, promotion.after)
-                change.append(LedgerKind.POINTED, environment=target, version=number, environments=moved)
+                change.append(
+                    LedgerKind.POINTED,
+                    environment=target,
+                    version=number,
+                    environments=moved,
+                    promoted_from=source,
+                )
             change_sets.append(change)
         if len(change_sets) == 1:
             changes.write_one(store, change_sets[0])

@@ -170,7 +170,7 @@ def roll_back(
             reasons = pointers.refusals(store, Rulebook(), state, CURRENT, versions, authorship.when)
             refusals += [(slug, reason) for reason in reasons]
             change = ChangeSet(store, slug, authorship)
-            _point(change, state, release.environment, item.before, name)
+            _point(change, state, release.environment, item.before, name, back=True)
             change_sets.append(change)
             returns.append(Return(slug, now, item.before))
         if refusals:
@@ -254,19 +254,28 @@ def _publish(change: ChangeSet, planned: Planned, tag: Tag, release: Release) ->
     change.publish(verdict, current=state.current, environments=moved, release=release.name)
 
 
-def _point(change: ChangeSet, state: WorkflowState, environment: str, to: Pointer, release: str) -> None:
-    """Record the move of a pointer by `release`, or by its rollback."""
+def _point(
+    change: ChangeSet,
+    state: WorkflowState,
+    environment: str,
+    to: Pointer,
+    release: str,
+    *,
+    back: bool = False,
+) -> None:
+    """Record the move of a pointer by `release`, or `back` by its rollback."""
     number, pointer = to.version, to.named(environment)
+    facts: dict[str, object] = {"release": release, "rolled_back": back}
     if environment == CURRENT:
         kind = LedgerKind.CLEARED if number is None else LedgerKind.CURRENT
-        change.append(kind, version=number, current=number, held=to.held, release=release)
+        change.append(kind, version=number, current=number, held=to.held, **facts)
     elif pointer is None:
         left = tuple(each for each in state.environments if each.name != environment)
-        change.append(LedgerKind.UNPOINTED, environment=environment, environments=left, release=release)
+        change.append(LedgerKind.UNPOINTED, environment=environment, environments=left, **facts)
     else:
         moved = with_pointer(state.environments, pointer)
         change.append(
-            LedgerKind.POINTED, environment=environment, version=number, environments=moved, release=release
+            LedgerKind.POINTED, environment=environment, version=number, environments=moved, **facts
         )
 
 

@@ -5,7 +5,8 @@ Each change is an entry of the ledger; tags, numbers and definitions stay as the
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from gitstore import changes
@@ -20,6 +21,26 @@ if TYPE_CHECKING:
     from gitstore.store import Actors, Store
 
 _STATES: Final = (LedgerKind.YANKED, LedgerKind.UNYANKED)
+
+
+@dataclass(frozen=True, slots=True)
+class VersionState:
+    """What has changed about a version since its publication.
+
+    `yank` is the entry that yanked it, None if it is not yanked; `annotations` are the entries that gave it
+    titles and notes, the newest first.
+    """
+
+    yank: LedgerEntry | None = None
+    annotations: tuple[LedgerEntry, ...] = ()
+
+    @property
+    def title(self) -> str | None:
+        return self.annotations[0].title if self.annotations else None
+
+    @property
+    def notes(self) -> str | None:
+        return self.annotations[0].notes if self.annotations else None
 
 
 def require_usable(repository: Repository, state: WorkflowState, number: int | None) -> None:
@@ -45,6 +66,30 @@ def yank_of(repository: Repository, slug: str, number: int | None) -> LedgerEntr
     entries = (e for e in repository.ledger(slug) if e.kind in _STATES and e.version == number)
     newest = next(entries, None)
     return newest if newest is not None and newest.kind is LedgerKind.YANKED else None
+
+
+def of_versions(repository: Repository, slug: str, numbers: Collection[int]) -> dict[int, VersionState]:
+    """Return what has changed about the versions `numbers`; one without a change is left out.
+
+    Reads the ledger from its newest entry back to the publication of the oldest of them.
+    """
+    states: dict[int, LedgerEntry] = {}
+    annotations: dict[int, list[LedgerEntry]] = {}
+    oldest = min(numbers, default=0)
+    for entry in repository.ledger(slug) if oldest else ():
+        if entry.version is None:
+            continue
+        if entry.kind is LedgerKind.PUBLISHED and entry.version <= oldest:
+            break
+        if entry.version in numbers and entry.kind in _STATES:
+            states.setdefault(entry.version, entry)
+        elif entry.version in numbers and entry.kind is LedgerKind.ANNOTATED:
+            annotations.setdefault(entry.version, []).append(entry)
+    yanks = {number: entry for number, entry in states.items() if entry.kind is LedgerKind.YANKED}
+    return {
+        number: VersionState(yanks.get(number), tuple(annotations.get(number, ())))
+        for number in yanks.keys() | annotations.keys()
+    }
 
 
 def newest_usable(repository: Repository, state: WorkflowState) -> int | None:

@@ -120,9 +120,14 @@ def authorize(principal: Principal, permission: Permission, what: str) -> None:
     authorize_role(principal, NEEDED[permission], what)
 
 
+def has_role(principal: Principal, needed: str) -> bool:
+    """Return whether the principal has at least the role `needed`, by its name."""
+    return _RANK[principal.role] >= _RANK[Role(needed)]
+
+
 def authorize_role(principal: Principal, needed: str, what: str) -> None:
     """Raise `forbidden` unless the principal has at least the role `needed`, by its name."""
-    if _RANK[principal.role] < _RANK[Role(needed)]:
+    if not has_role(principal, needed):
         raise ForbiddenError(
             f"{what} requires the role {needed}; {principal.name!r} has the role {principal.role}",
             needed=needed,

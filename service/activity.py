@@ -10,9 +10,10 @@ from typing import Any, Final
 from uuid import UUID
 
 from gitstore import activity
-from gitstore.activity import Happening, Kind, Place
+from gitstore.activity import Happening, Kind, Place, Topic
+from gitstore.environments import weighted
 from gitstore.errors import IntegrityError, NotFoundError, ObjectsMissingError
-from gitstore.model import Actor, Person
+from gitstore.model import Actor, Environment, Person
 from service import lookup
 from service.access import Who, who
 from service.caller import Caller
@@ -25,7 +26,10 @@ _OID: Final = re.compile(r"[0-9a-f]{40}|-")
 
 @dataclass(frozen=True, slots=True)
 class Activity:
-    """One thing that happened to a workflow. `version`, `previous` and `commit` as in `Happening`."""
+    """One thing that happened to a workflow. The fields from `version` on are as in `Happening`.
+
+    `weights` are those of two versions, in percent; None with one version.
+    """
 
     id: str
     kind: str
@@ -39,6 +43,11 @@ class Activity:
     previous: int | None
     activated: bool
     commit: str | None
+    environment: str | None
+    weights: dict[str, int] | None
+    held: bool
+    release: str | None
+    promoted_from: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,21 +60,21 @@ class ActivityPage:
 
 
 def of_workflow(
-    caller: Caller, name: str, cursor: str | None, limit: int
+    caller: Caller, name: str, cursor: str | None, limit: int, topic: Topic | None = None
 ) -> tuple[catalog.Workflow, ActivityPage]:
-    """Return the workflow and what happened to it, newest first."""
+    """Return the workflow and what happened to it, newest first; with a `topic`, only what is about it."""
     begins = lookup.place_in(cursor, _parse_place)
     with caller.reading() as tx:
         workflow = lookup.workflow(tx, caller, name)
         rows: list[Recorded] = []
-        if begins is None or begins.other is not None:
+        if topic in (None, Topic.VERSIONS) and (begins is None or begins.other is not None):
             first = UUID(begins.other) if begins and begins.other else None
             rows = events.divergences(tx, workflow.id, first=first, limit=limit + 1)
     others = [_of_event(row) for row in rows]
     with caller.opened(shown=True) as repository:
         place = begins or activity.beginning(repository, workflow.slug)
         try:
-            found, following = activity.read(repository, workflow.slug, place, limit, others)
+            found, following = activity.read(repository, workflow.slug, place, limit, others, topic)
         except (IntegrityError, NotFoundError, ObjectsMissingError):
             if begins is None:
                 raise
@@ -102,18 +111,42 @@ def _parse_place(text: str) -> Place | None:
 # Of a project
 
 
-def of_project(caller: Caller, cursor: str | None, limit: int) -> ActivityPage:
+_TYPES: Final = {
+    Topic.DRAFTS: (EventType.DRAFT_UPDATED,),
+    Topic.VERSIONS: (
+        EventType.PUBLISHED, EventType.YANKED, EventType.UNYANKED, EventType.ANNOTATED, EventType.DIVERGED,
+    ),
+    Topic.POINTERS: (EventType.CURRENT_CHANGED, EventType.ENVIRONMENT_CHANGED),
+    Topic.WORKFLOWS: (
+        EventType.UPDATED, EventType.RENAMED, EventType.ARCHIVED, EventType.UNARCHIVED,
+    ),
+}  # fmt: skip
+_KINDS: Final[dict[str, Kind]] = {
+    EventType.UPDATED: Kind.DESCRIBED,
+    EventType.DIVERGED: Kind.DIVERGED,
+    EventType.YANKED: Kind.YANKED,
+    EventType.UNYANKED: Kind.UNYANKED,
+    EventType.ANNOTATED: Kind.ANNOTATED,
+    EventType.RENAMED: Kind.RENAMED,
+    EventType.ARCHIVED: Kind.ARCHIVED,
+    EventType.UNARCHIVED: Kind.UNARCHIVED,
+}
+
+
+def of_project(caller: Caller, cursor: str | None, limit: int, topic: Topic | None = None) -> ActivityPage:
     """Return what happened to the workflows of the caller's project, what was recorded last first."""
     before = lookup.moment_in(cursor)
     with caller.reading() as tx:
-        rows = events.of_project(tx, caller.project_id, before=before, limit=limit + 1)
+        types = _TYPES[topic] if topic is not None else None
+        rows = events.of_project(tx, caller.project_id, before=before, types=types, limit=limit + 1)
     more, shown = len(rows) > limit, rows[:limit]
     following = f"{shown[-1].recorded_at.isoformat()} {shown[-1].id}" if more else None
     return ActivityPage([_shown(_of_event(row), row.slug, row.name) for row in shown], following)
 
 
 def _of_event(row: Recorded) -> Happening:
-    data = row.data
+    data, previous = row.data, row.data.get("previous")
+    environment = data.get("environment")
     return Happening(
         id=str(row.id),
         kind=_kind(row, data),
@@ -121,14 +154,33 @@ def _of_event(row: Recorded) -> Happening:
         actor=Person(_actor(data), ""),
         reason=data.get("reason") or data.get("message") or "",
         version=data.get("version_number"),
-        previous=data.get("previous"),
+        previous=previous.get("version_number") if isinstance(previous, dict) else previous,
         activated=bool(data.get("activated")),
         commit=data.get("commit"),
+        environment=environment,
+        pointer=_pointer(environment, data) if environment is not None else None,
+        release=data.get("release"),
+        promoted_from=data.get("promoted_from"),
     )
 
 
+def _pointer(name: str, data: dict[str, Any]) -> Environment | None:
+    """Return the pointer that an event has."""
+    version = data.get("version_number")
+    if version is None:
+        return None
+    weights = {int(number): weight for number, weight in (data.get("weights") or {version: 100}).items()}
+    return weighted(name, weights, held=bool(data.get("held")))
+
+
 def _kind(row: Recorded, data: dict[str, Any]) -> Kind | str:
+    if data.get("promoted_from") is not None:
+        return Kind.PROMOTED
+    if data.get("rolled_back"):
+        return Kind.ROLLED_BACK
     match row.type:
+        case EventType.ENVIRONMENT_CHANGED:
+            return Kind.MOVED if data.get("version_number") is not None else Kind.REMOVED
         case EventType.PUBLISHED:
             return Kind.IMPORTED if who(data.get("published_by") or "").kind == "source" else Kind.PUBLISHED
         case EventType.DRAFT_UPDATED if data.get("discarded"):
@@ -141,11 +193,7 @@ def _kind(row: Recorded, data: dict[str, Any]) -> Kind | str:
             return Kind.HELD
         case EventType.CURRENT_CHANGED:
             return Kind.RELEASED if data.get("previous") == data["version_number"] else Kind.CURRENT
-        case EventType.UPDATED:
-            return Kind.DESCRIBED
-        case EventType.DIVERGED:
-            return Kind.DIVERGED
-    return row.type
+    return _KINDS.get(row.type, row.type)
 
 
 def _actor(data: dict[str, Any]) -> str:
@@ -170,4 +218,15 @@ def _shown(row: Happening, slug: str, name: str) -> Activity:
         previous=row.previous,
         activated=row.activated,
         commit=row.commit,
+        environment=row.environment,
+        weights=_weights(row.pointer),
+        held=row.kind is Kind.HELD or (row.pointer is not None and row.pointer.held),
+        release=row.release,
+        promoted_from=row.promoted_from,
     )
+
+
+def _weights(pointer: Environment | None) -> dict[str, int] | None:
+    if pointer is None or pointer.second is None:
+        return None
+    return {str(number): weight for number, weight in pointer.weights.items()}

@@ -196,6 +196,13 @@ class UpdateWorkflow(Body):
     description: Text | None = None
 
 
+class Annotate(Body):
+    """What is not given stays as it is; null removes it."""
+
+    title: Annotated[str, StringConstraints(max_length=200)] | None = None
+    notes: Text | None = None
+
+
 class NewProject(Body):
     name: ProjectName
 

@@ -144,6 +144,7 @@ _OF_PROJECT: Final[LiteralString] = (
     _RECORDED
     + """
     where e.project_id = %(project)s and (e.recorded_at, e.id) < (%(at)s, %(id)s)
+        and (%(types)s::text[] is null or e.type = any(%(types)s))
     order by e.recorded_at desc, e.id desc limit %(limit)s
 """
 )
@@ -160,11 +161,20 @@ _END: Final = (datetime.max.replace(tzinfo=UTC), UUID(int=2**128 - 1))
 
 
 def of_project(
-    tx: Transaction, project: UUID, *, before: tuple[datetime, UUID] | None = None, limit: int
+    tx: Transaction,
+    project: UUID,
+    *,
+    before: tuple[datetime, UUID] | None = None,
+    types: Iterable[EventType] | None = None,
+    limit: int,
 ) -> list[Recorded]:
-    """Return the events of a project's workflows, those recorded last first; only those `before` a row."""
+    """Return the events of a project's workflows, those recorded last first; only those `before` a row.
+
+    With `types`, only events of these.
+    """
     at, last = before or _END
-    return tx.rows(Recorded, _OF_PROJECT, project=project, at=at, id=last, limit=limit)
+    names = None if types is None else [each.value for each in types]
+    return tx.rows(Recorded, _OF_PROJECT, project=project, at=at, id=last, types=names, limit=limit)
 
 
 def divergences(tx: Transaction, workflow: UUID, *, first: UUID | None = None, limit: int) -> list[Recorded]:
@@ -177,7 +187,7 @@ def published(workflow: WorkflowRow, row: VersionRow, entry: LedgerEntry) -> Fac
         **_version(workflow, row),
         "published_by": row.published_by,
         "activated": entry.current == row.version_number,
-        **_release(entry),
+        **_cause(entry),
     }
     return _of_entry(EventType.PUBLISHED, workflow, row.version_number, entry, data)
 
@@ -210,7 +220,7 @@ def current_changed(workflow: WorkflowRow, previous: int | None, entry: LedgerEn
         "held": entry.held,
         "message": entry.message,
         "by": entry.actor.name,
-        **_release(entry),
+        **_cause(entry),
     }
     return _of_entry(EventType.CURRENT_CHANGED, workflow, number, entry, data)
 
@@ -230,7 +240,7 @@ def environment_changed(
         "previous": _pointer(workflow.id, before) if before is not None else None,
         "message": entry.message,
         "by": entry.actor.name,
-        **_release(entry),
+        **_cause(entry),
     }
     number = after.version if after is not None else None
     kind, source = EventType.ENVIRONMENT_CHANGED, f"{entry.oid} {name}"
@@ -313,8 +323,14 @@ def _version(workflow: WorkflowRow, row: VersionRow) -> dict[str, Any]:
     }
 
 
-def _release(entry: LedgerEntry) -> dict[str, str]:
-    return {"release": entry.release} if entry.release is not None else {}
+def _cause(entry: LedgerEntry) -> dict[str, Any]:
+    """Return the release that the entry belongs to, or the environment that a promotion took it from."""
+    cause: dict[str, Any] = {}
+    if entry.release is not None:
+        cause |= {"release": entry.release, "rolled_back": entry.rolled_back}
+    if entry.promoted_from is not None:
+        cause["promoted_from"] = entry.promoted_from
+    return cause
 
 
 def _of_entry(

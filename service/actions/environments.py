@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from functools import partial
 
 from gitstore import pointers
-from gitstore.environments import CURRENT, EnvironmentRule, Rulebook, rulebook, weighted
+from gitstore.environments import CURRENT, EnvironmentRule, Rulebook, rulebook, state_of, weighted
 from gitstore.errors import Code, ConflictError, GitstoreError
-from gitstore.model import Permission
+from gitstore.model import Environment, Permission
 from gitstore.names import version_id
 from gitstore.pointers import Promotion
 from gitstore.repository import Repository
@@ -24,7 +24,7 @@ from sync import catalog
 
 @dataclass(frozen=True, slots=True)
 class Preview:
-    """What a promotion would do: each with a summary of what changes; and what refuses it, by workflow."""
+    """What a promotion, or one move, would do: each with a summary of what changes; and what refuses it."""
 
     promotions: Sequence[tuple[Promotion, str]]
     refusals: Sequence[tuple[str, GitstoreError]]
@@ -47,11 +47,24 @@ def move(
     ):
         lookup.existing(store, slug)
         authorize_move(caller, rulebook(store), name, f"moving {slug} in {name}")
-        numbers = {lookup.number_of(store, slug, version): weight for version, weight in weights}
-        wanted = weighted(name, numbers, held=hold)
+        wanted = _wanted(store, slug, name, weights, hold=hold)
         moved = pointers.move(store, slug, wanted, caller.actors(), message=message, expected=expected)
         facts.update(version=wanted.version, held=hold, new=moved)
     return moved
+
+
+def preview_move(
+    caller: Caller, slug: str, name: str, weights: Iterable[tuple[int | str, int]], *, hold: bool = False
+) -> Preview:
+    """Return what `move` would change, and every gate that fails. Nothing is changed."""
+    with caller.opened() as repository:
+        lookup.existing(repository, slug)
+        rules, state = rulebook(repository), repository.state(slug)
+        rules.find(name)
+        wanted = _wanted(repository, slug, name, weights, hold=hold)
+        reasons = pointers.refusals(repository, rules, state, name, wanted.versions, now())
+        promotion = Promotion(slug, state_of(state, name), wanted, state)
+        return _previewed(caller, repository, [promotion], [(slug, reason) for reason in reasons])
 
 
 def remove(
@@ -91,16 +104,7 @@ def preview(caller: Caller, names: Sequence[str], source: str, target: str) -> P
             authorize_move(caller, rulebook(repository), target, f"promoting to {target}")
         except GitstoreError as error:
             refusals = [(slug, error) for slug in sorted(set(slugs))] + refusals
-        moving = [each for each in planned.promotions if each.moves]
-        ids = [
-            version_id(repository.identity(each.slug), number)
-            for each in moving
-            for number in (each.after.version, *(each.before.versions if each.before else ()))
-        ]
-        with caller.reading() as tx:
-            sizes = catalog.definition_sizes(tx, ids)
-        caller.admit(sum(sizes.values()))
-        return Preview([(each, _summary(repository, each)) for each in planned.promotions], refusals)
+        return _previewed(caller, repository, planned.promotions, refusals)
 
 
 def change_rules(
@@ -130,6 +134,32 @@ def authorize_move(caller: Caller, rules: Rulebook, name: str, what: str) -> Non
         authorize(caller.principal, Permission.PUBLISH, what)
     else:
         authorize_role(caller.principal, rules.find(name).role, what)
+
+
+def _wanted(
+    repository: Repository, slug: str, name: str, weights: Iterable[tuple[int | str, int]], *, hold: bool
+) -> Environment:
+    numbers = {lookup.number_of(repository, slug, version): weight for version, weight in weights}
+    return weighted(name, numbers, held=hold)
+
+
+def _previewed(
+    caller: Caller,
+    repository: Repository,
+    promotions: Sequence[Promotion],
+    refusals: Sequence[tuple[str, GitstoreError]],
+) -> Preview:
+    """Compare the versions before and after each move, after waiting for the turn of a large request."""
+    ids = [
+        version_id(repository.identity(each.slug), number)
+        for each in promotions
+        if each.moves
+        for number in (each.after.version, *(each.before.versions if each.before else ()))
+    ]
+    with caller.reading() as tx:
+        sizes = catalog.definition_sizes(tx, ids)
+    caller.admit(sum(sizes.values()))
+    return Preview([(each, _summary(repository, each)) for each in promotions], refusals)
 
 
 def _summary(repository: Repository, promotion: Promotion) -> str:

@@ -20,13 +20,13 @@ def yank(caller: Caller, slug: str, version: str, *, reason: str) -> int:
     return number
 
 
-def unyank(caller: Caller, slug: str, version: str) -> int:
+def unyank(caller: Caller, slug: str, version: str, *, reason: str = "") -> int:
     """Take back the yank of a version; return its number."""
     with caller.acting(Event.UNYANKED, slug) as (store, facts):
         lookup.existing(store, slug)
         number = lookup.number_of(store, slug, version)
         facts.update(version=number)
-        states.unyank(store, slug, number, caller.actors())
+        states.unyank(store, slug, number, caller.actors(), reason=reason)
     return number
 
 

@@ -9,7 +9,7 @@ from typing import Final, Literal
 from flask import Response
 from pydantic import Field
 
-from gitstore.activity import Kind
+from gitstore.activity import Kind, Topic
 from gitstore.definition.quoting import clip
 from gitstore.model import Permission
 from service import activity
@@ -37,9 +37,18 @@ class Activity(http.Answer):
     workflow: str = Field(description="the workflow's slug")
     workflow_name: str
     version: int | None
-    previous: int | None = Field(description="the version that was current before")
+    previous: int | None = Field(description="the version that was current, or in the environment, before")
     activated: bool = Field(description="whether the published version became current at once")
     commit: str | None = Field(description="of the draft")
+    environment: str | None = Field(description="whose pointer moved; null for `current`")
+    weights: dict[str, int] | None = Field(description="of two versions, in percent; null with one version")
+    held: bool = Field(description="whether publications leave the pointer where it is")
+    release: str | None = Field(description="the release that did it, or was rolled back")
+    promoted_from: str | None = Field(description="the environment that had the version")
+
+
+class ActivityQuery(PageQuery):
+    topic: Topic | None = Field(None, description="only what is about it; `pointers` has `current`, too")
 
 
 class ActivityPage(http.Answer):
@@ -48,19 +57,19 @@ class ActivityPage(http.Answer):
 
 
 @blueprint.get("/workflows/<id>/activity", **declares(200, ActivityPage, "Link"))
-def list_activity_of_workflow(path: WorkflowPath, query: PageQuery) -> Response:
+def list_activity_of_workflow(path: WorkflowPath, query: ActivityQuery) -> Response:
     """List what happened to a workflow, newest first."""
     caller = enter(Permission.READ, f"reading {clip(path.id)}", project=query.project)
-    workflow, page = activity.of_workflow(caller, path.id, query.cursor, query.limit)
+    workflow, page = activity.of_workflow(caller, path.id, query.cursor, query.limit, query.topic)
     place = f"/workflows/{workflow.slug}/activity"
     return http.answer_page(caller, ActivityPage, place, page.next, activity=_rows(page.rows))
 
 
 @blueprint.get("/activity", **declares(200, ActivityPage, "Link"))
-def list_activity(query: PageQuery) -> Response:
+def list_activity(query: ActivityQuery) -> Response:
     """List what happened to the workflows of the project, what was recorded last first."""
     caller = enter(Permission.READ, "reading the activity", project=query.project)
-    page = activity.of_project(caller, query.cursor, query.limit)
+    page = activity.of_project(caller, query.cursor, query.limit, query.topic)
     return http.answer_page(caller, ActivityPage, "/activity", page.next, activity=_rows(page.rows))
 
 

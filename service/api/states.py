@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated
 
 from flask import Response
-from pydantic import Field, StringConstraints
+from pydantic import Field
 
 from gitstore import states
 from gitstore.definition.quoting import clip
@@ -18,20 +17,13 @@ from service.api.openapi import Query, declares, new_blueprint
 from service.api.versions import VersionPath
 from service.caller import Caller
 from service.context import enter
-from service.inputs import Body, Text
+from service.inputs import Annotate, Body, Text
 
 blueprint = new_blueprint("version states", "What may change about a published version.")
 
 
 class Yank(Body):
     reason: Text = Field(description="readers of the version see it")
-
-
-class Annotate(Body):
-    """What is not given stays as it is; null removes it."""
-
-    title: Annotated[str, StringConstraints(max_length=200)] | None = None
-    notes: Text | None = None
 
 
 class YankedState(Answer):

@@ -13,6 +13,7 @@ from service.ui import (
     editing,
     environments,
     handover,
+    pointers,
     projects,
     releases,
     rollback,
@@ -21,6 +22,7 @@ from service.ui import (
     settings,
     sign_in,
     sources,
+    states,
     subscriptions,
     tokens,
     versions,
@@ -31,6 +33,6 @@ from service.ui.rendering import blueprint, is_page, prefix, refusal
 
 __all__ = [
     "activity", "autosaves", "blueprint", "compare", "conflicts", "editing", "environments", "handover",
-    "is_page", "prefix", "projects", "refusal", "releases", "rollback", "schemas", "session", "settings",
-    "sign_in", "sources", "subscriptions", "tokens", "versions", "visits", "workflows",
+    "is_page", "pointers", "prefix", "projects", "refusal", "releases", "rollback", "schemas", "session",
+    "settings", "sign_in", "sources", "states", "subscriptions", "tokens", "versions", "visits", "workflows",
 ]  # fmt: skip

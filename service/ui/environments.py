@@ -35,9 +35,11 @@ def list_environments() -> Response:
     found: dict[str, dict[str, ShownPointer]] = {}
     for pointer in pointers:
         found.setdefault(pointer.slug, {})[pointer.name] = pointer
+    rules = _rules(visit)
     return visit.page(
         "environments.html",
-        rules=_rules(visit),
+        rules=rules,
+        movable={rule.name for rule in rules if access.has_role(caller.principal, rule.role)},
         rows=[(row, found.get(row.slug, {})) for row in rows],
         following=lookup.cursor_to(following) if following else None,
         owns=access.may(caller.principal, Permission.OWN),

@@ -17,12 +17,12 @@ from flask import Blueprint, Response, request, url_for
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from werkzeug.exceptions import RequestEntityTooLarge
 
+from gitstore import model
 from gitstore.definition.document import describe
 from gitstore.definition.quoting import clip
 from gitstore.diff.summary import count
 from gitstore.errors import ForbiddenError, GitstoreError
 from gitstore.masking import masked
-from gitstore.model import Problems
 from gitstore.system import now
 from service import errors
 from service.access import who
@@ -86,7 +86,7 @@ def refusal(error: GitstoreError) -> Response:
         "refusal.html",
         error.reworded(masked(error.message)),
         status=status,
-        problems=Problems.of(error.problems),
+        problems=model.Problems.of(error.problems),
         request_id=request_id(),
         slug=(request.view_args or {}).get("slug"),
         typed=_typed() if isinstance(error, UnauthenticatedError | ForbiddenError) else "",
@@ -173,7 +173,7 @@ def _environment() -> Environment:
     environment.globals.update(url=url, static=static_url, themes=THEMES, how_to_build=HOW_TO_BUILD)
     environment.filters.update(
         ago=ago, moment=moment, whole=whole, called=shown, headline=headline, describe=describe, count=count,
-        sentence=sentence, token=Token.of, verbatim=Verbatim, person=person,
+        sentence=sentence, pointer=pointer, token=Token.of, verbatim=Verbatim, person=person,
     )  # fmt: skip
     return environment
 
@@ -205,6 +205,13 @@ def sentence(text: str) -> str:
     word = text.partition(" ")[0]
     begun = text[:1].upper() + text[1:] if word.isalpha() else text
     return begun if begun.endswith((".", "?", "!")) else begun + "."
+
+
+def pointer(known: model.Environment) -> str:
+    """Return the versions of a pointer, with weights if there are two: "v3", "v4 10 %, v3 90 %"."""
+    if known.second is None:
+        return f"v{known.version}"
+    return ", ".join(f"v{number} {weight} %" for number, weight in known.weights.items())
 
 
 def person(recorded: str) -> str:

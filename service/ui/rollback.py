@@ -10,6 +10,7 @@ from gitstore.definition.quoting import clip
 from gitstore.errors import Code, GitstoreError, NotFoundError, StaleDraftError
 from gitstore.model import Permission
 from gitstore.names import parse_number
+from gitstore.states import yanked
 from service import lookup
 from service.actions import drafts, versions
 from service.ui.rendering import blueprint
@@ -45,10 +46,12 @@ def roll_back(slug: str) -> Response:
     with visit.caller.reading() as tx:
         workflow = lookup.workflow(tx, visit.caller, slug)
         before = workflow.current_number
-        rows = catalog.history(tx, workflow.id, state="published", before=before, limit=1).rows
-    if not rows:
+        limit = 1 + len(workflow.yanked)
+        rows = catalog.history(tx, workflow.id, state="published", before=before, limit=limit).rows
+    usable = [row.version_number for row in rows if not row.yanked]
+    if not usable:
         raise NotFoundError(Code.VERSION_NOT_FOUND, f"{workflow.slug} has no earlier version to roll back to")
-    return _form(visit, slug, str(rows[0].version_number), reverts=False)
+    return _form(visit, slug, str(usable[0]), reverts=False)
 
 
 @blueprint.get("/ui/workflows/<slug>/versions/<version>/current")
@@ -95,6 +98,9 @@ def _form(
         draft = catalog.full_version(tx, workflow.id, "draft") if reverts else None
         before = draft or catalog.full_version(tx, workflow.id, "latest" if reverts else "current")
         recent = catalog.history(tx, workflow.id, state="published", limit=_CHOICES).rows
+    if row.yanked and not reverts:
+        with caller.opened() as repository:
+            raise yanked(repository, workflow.slug, row.version_number)
     lookup.admit(caller, workflow.slug, row.version_number, before.version_number if before else None)
     seen: object = workflow.current_number
     if reverts:
@@ -110,6 +116,6 @@ def _form(
         draft=draft,
         before=before,
         seen=seen or "",
-        others=[each for each in recent if not each.is_current and each.id != row.id],
+        others=[each for each in recent if not (each.is_current or each.yanked or each.id == row.id)],
         change=change_between(before, row, caller.rules),
     )

@@ -21,6 +21,7 @@ from gitstore.errors import Code, NotFoundError, ObjectsMissingError
 from gitstore.model import Permission, Problems, Rules
 from gitstore.names import parse_number, version_id
 from gitstore.repository import Repository
+from gitstore.states import VersionState, of_versions, pointers_on
 from service import blame, comparison, lookup
 from service.access import who
 from service.comparison import find
@@ -71,6 +72,7 @@ def show_history(slug: str) -> Response:
         )
         pairs = _pairs(rows, older)
         summaries = _summaries(tx, pairs, caller.rules, repository)
+        states = of_versions(repository, workflow.slug, {row.version_number for row in rows})
     first = rows[-1].version_number if rows and not older and not wanted else None
     if first is not None:
         summaries[first] = FIRST
@@ -81,6 +83,7 @@ def show_history(slug: str) -> Response:
         "history.html",
         workflow=workflow,
         rows=[(row, summaries.get(row.version_number)) for row in rows],
+        states=states,
         first=first,
         more=more if below is not None else None,
         chosen=chosen,
@@ -134,12 +137,17 @@ def show_version(slug: str, version: str) -> Response:
         judged = not row.valid or row.state == "draft" or is_bytes_only(row.digest)
         view = view_of(repository, row, judged=judged).drawn(caller.rules, "n")
         file = comparison.file_of(repository, row)
+        number = row.version_number
+        state = of_versions(repository, workflow.slug, {number}).get(number, VersionState())
+        on_it = pointers_on(repository.state(workflow.slug), number) if row.yanked else []
     return visit.page(
         "version.html",
         workflow=workflow,
         version=row,
         before=before,
-        change=summaries.get(row.version_number, None if before else FIRST),
+        change=summaries.get(number, None if before else FIRST),
+        state=state,
+        on_it=on_it,
         shown=view,
         text=highlighted(file.raw.decode(errors="replace"), file.name),
     )

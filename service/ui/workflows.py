@@ -27,6 +27,7 @@ from gitstore.errors import (
 from gitstore.model import Permission, Rules
 from gitstore.names import show, superseded_at, superseded_of, version_id
 from gitstore.repository import Repository
+from gitstore.states import yank_of
 from service import changes, errors, lookup
 from service.actions import drafts, versions
 from service.actions import workflows as actions
@@ -39,7 +40,7 @@ from service.ui.graph import Graph, draw_difference
 from service.ui.rendering import ago, blueprint, person, url
 from service.ui.versions import VersionView, change_between, view_of
 from service.ui.visits import Visit, enter, field, go, seen_draft, upload
-from sync import autosaves, catalog, listing
+from sync import autosaves, catalog, environments, listing
 from sync.catalog import FullVersion
 from sync.listing import FILTERS
 
@@ -159,6 +160,7 @@ def workflow_page(visit: Visit, slug: str, error: GitstoreError | None = None) -
         if workflow.latest_number and (current is None or current.version_number != workflow.latest_number):
             latest = catalog.full_version(tx, workflow.id, "latest")
         recent = catalog.history(tx, workflow.id, state="published", limit=_RECENT).rows
+        pointers = environments.of_workflow(tx, workflow.id)
         unsaved = autosaves.own(tx, workflow.id, caller.principal.id) if visit.edits else []
     shown = (workflow.draft_number, workflow.current_number, workflow.latest_number)
     lookup.admit(caller, workflow.slug, *set(shown))
@@ -172,6 +174,9 @@ def workflow_page(visit: Visit, slug: str, error: GitstoreError | None = None) -
             current_view = current_view and current_view.drawn(rules, "c").with_text(repository)
         behind = draft is not None and _is_behind(repository, workflow.slug)
         discarded = None if draft else _discarded(repository, workflow.slug, latest)
+        yank = (
+            yank_of(repository, workflow.slug, current.version_number) if current and current.yanked else None
+        )
         since = moved(repository, workflow.slug, seen) if seen else None
     small = draft_view is not None and current_view is not None and draft_view.narrow and current_view.narrow
     if draft_view and current_view and small:
@@ -181,6 +186,8 @@ def workflow_page(visit: Visit, slug: str, error: GitstoreError | None = None) -
         error,
         workflow=workflow,
         recent=recent,
+        pointers=pointers,
+        yanked=yank,
         unsaved=unsaved,
         change=change_between(current or latest, draft, rules),
         against=current or latest,

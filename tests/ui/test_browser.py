@@ -160,7 +160,24 @@ def pages(owner: Caller) -> dict[str, str]:
     source = owner.call("POST", "/sources", {"url": url}).json
     owner.call("POST", "/workflows", {"slug": "other", "description": "Waits for its first version."})
     one = "/ui/workflows/order-sync"
+    notes = {
+        "title": "The first warehouse",
+        "notes": "Ships on weekdays.\n\nAsk Ann before you change the URL.",
+    }
+    owner.call("PATCH", "/workflows/order-sync/versions/1", {"title": "Warehouse"})
+    owner.call("PATCH", "/workflows/order-sync/versions/1", notes)
+    owner.call("PUT", "/workflows/order-sync/environments/staging", {"version": 2, "message": "Try it"})
+    weights = {"weights": {"1": 80, "2": 20}, "hold": True, "message": "A few first"}
+    owner.call("PUT", "/workflows/order-sync/environments/staging", weights)
+    owner.call("POST", "/workflows/order-sync/versions/1/yank", {"reason": "It ships on Sundays, too"})
     return {
+        "withdrawn": f"{one}/versions/1",
+        "withdraw": f"{one}/versions/2/withdraw",
+        "take-back": f"{one}/versions/1/take-back",
+        "describe": f"{one}/versions/1/describe",
+        "pointer": f"{one}/environments/staging",
+        "remove-pointer": f"{one}/environments/staging/remove",
+        "versions-activity": f"{one}/activity?topic=versions",
         "workflows": "/ui/workflows",
         "new-workflow": "/ui/new-workflow",
         "workflow": one,
@@ -172,7 +189,7 @@ def pages(owner: Caller) -> dict[str, str]:
         "draft": f"{one}/versions/draft",
         "compare": f"{one}/compare?from=1&to=draft",
         "revert": f"{one}/versions/1/revert",
-        "current": f"{one}/versions/1/current",
+        "current": f"{one}/versions/2/current",
         "sources": "/ui/sources",
         "source": f"/ui/sources/{source['id']}",
         "new-source": "/ui/new-source",

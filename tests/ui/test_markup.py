@@ -46,7 +46,9 @@ OFF_SCALE = re.compile(
 ONE = "/ui/workflows/naughty"
 PATHS = ("", "/activity", "/edit", "/versions", "/versions/1", "/versions/draft", "/compare", "/discard",
          "/versions/1/revert", "/versions/1/current", "/versions/1/download", "/versions/draft/blame",
-         "/versions?compare=1", "/settings", "/stop", "/archive")  # fmt: skip
+         "/versions?compare=1", "/settings", "/stop", "/archive", "/versions/1/withdraw",
+         "/versions/1/take-back", "/versions/1/describe", "/environments/qa",
+         "/environments/qa/remove")  # fmt: skip
 OTHERS = ("workflows", "new-workflow", "activity", "sources", "new-source", "webhooks", "new-webhook",
           "releases", "new-release", "environments",
           "environment-rules", "promote", "members", "tokens", "projects",
@@ -106,6 +108,10 @@ def test_no_string_becomes_markup(ann: Visitor, part: int) -> None:
     assert ann.api.post("/workflows/naughty/versions/publish", json={"message": text}).status_code == 201
     draft = {"definition": definition(naughty, "!"), "message": text, "author": author}
     assert ann.api.post("/workflows/naughty/versions", json=draft).status_code == 201
+    ann.api.put("/environments", json={"environments": [{"name": "qa"}]})
+    ann.api.put("/workflows/naughty/environments/qa", json={"version": 1, "message": text})
+    described = {"title": naughty[0][:200], "notes": text}
+    assert ann.api.patch("/workflows/naughty/versions/1", json=described).status_code == 200
     for path in PATHS:
         answer = ann.get(ONE + path)
         assert answer.status == 200, path
@@ -116,6 +122,9 @@ def test_no_string_becomes_markup(ann: Visitor, part: int) -> None:
             policy = answer.headers["Content-Security-Policy"]
             assert re.sub(r" 'nonce-[\w-]{22}'", "", policy) == POLICY
             check(answer.page)
+    assert ann.api.post("/workflows/naughty/versions/1/yank", json={"reason": text}).status_code == 200
+    for path in ("", "/activity", "/versions", "/versions/1", "/versions/1/current", "/versions/1/take-back"):
+        check(ann.get(ONE + path).page)
     form = ann.get(f"{ONE}/edit").page
     conflict = ann.post(f"{ONE}/edit", etag="0" * 40, base="1", definition=text, message=text)
     assert conflict.status == 412

@@ -28,6 +28,16 @@ URLS: list[tuple[str, str, Role, int]] = [
     ("GET", "/ui/environments", Role.VIEWER, 200),
     ("GET", "/ui/promote?from=current&to=qa&workflow=order-sync", Role.VIEWER, 200),
     ("POST", "/ui/promote", Role.EDITOR, 400),
+    ("GET", f"{ONE}/environments/qa", Role.VIEWER, 200),
+    ("POST", f"{ONE}/environments/qa", Role.EDITOR, 400),
+    ("GET", f"{ONE}/environments/qa/remove", Role.EDITOR, 200),
+    ("POST", f"{ONE}/environments/qa/remove", Role.EDITOR, 412),
+    ("GET", f"{ONE}/versions/1/withdraw", Role.PUBLISHER, 200),
+    ("POST", f"{ONE}/versions/1/withdraw", Role.PUBLISHER, 400),
+    ("GET", f"{ONE}/versions/1/take-back", Role.PUBLISHER, 200),
+    ("POST", f"{ONE}/versions/1/take-back", Role.PUBLISHER, 303),
+    ("GET", f"{ONE}/versions/1/describe", Role.EDITOR, 200),
+    ("POST", f"{ONE}/versions/1/describe", Role.EDITOR, 303),
     ("GET", "/ui/environment-rules", Role.OWNER, 200),
     ("POST", "/ui/environment-rules", Role.OWNER, 412),
     ("GET", "/ui/releases", Role.VIEWER, 200),
@@ -119,7 +129,7 @@ def workflow(ann: Visitor) -> None:
     ann.api.publish()
     ann.api.publish(url="https://two.example/")
     ann.api.post("/workflows/order-sync/versions", json={"from_version": 1})
-    ann.api.put("/environments", json={"environments": [{"name": "qa"}]})
+    ann.api.put("/environments", json={"environments": [{"name": "qa", "role": "editor"}]})
     ann.api.post("/releases", json={"name": "first", "items": [{"workflow": "order-sync", "version": 2}]})
 
 

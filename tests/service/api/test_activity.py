@@ -5,7 +5,9 @@ from __future__ import annotations
 import base64
 from typing import Any
 
-from tests.service.api.conftest import Client, House
+import pytest
+
+from tests.service.api.conftest import Client, House, definition
 
 ONE = "/workflows/order-sync"
 
@@ -29,7 +31,7 @@ def busy(owner: Client) -> None:
 def pages(client: Client, path: str, limit: int) -> list[dict[str, Any]]:
     rows, cursor = [], ""
     while True:
-        page = client.get(f"{path}?limit={limit}{cursor}").json
+        page = client.get(f"{path}{'&' if '?' in path else '?'}limit={limit}{cursor}").json
         assert len(page["activity"]) <= limit
         rows += page["activity"]
         if page["next_cursor"] is None:
@@ -106,3 +108,74 @@ def test_a_pushed_branch_with_other_workflows_tells_only_of_its_own(house: House
     before = len(owner.get(f"{ONE}/activity").json["activity"])
     owner.create("another")
     assert len(owner.get(f"{ONE}/activity").json["activity"]) == before
+
+
+ENVIRONMENTS = {"environments": [{"name": "staging"}, {"name": "prod"}]}
+
+
+def released(owner: Client) -> None:
+    """Do each thing that can happen to versions and pointers after a publication, in this order."""
+    owner.put("/environments", json=ENVIRONMENTS)
+    owner.create()
+    owner.publish(message="One")
+    owner.put(f"{ONE}/environments/staging", json={"version": 1, "message": "Try"})
+    promotion = {"from": "staging", "to": "prod", "workflows": ["order-sync"], "message": "Tested"}
+    assert owner.post("/promote", json=promotion).status_code == 200
+    owner.post(f"{ONE}/versions", json={"definition": definition("https://two.example/")})
+    release = {"name": "autumn", "items": [{"workflow": "order-sync", "draft": True}], "environment": "prod"}
+    assert owner.post("/releases", json=release).status_code == 201
+    assert owner.post("/releases/autumn/rollback", json={"message": "Night"}).status_code == 200
+    owner.put(f"{ONE}/environments/prod", json={"weights": {"1": 90, "2": 10}, "hold": True})
+    owner.delete(f"{ONE}/environments/staging")
+    owner.patch(f"{ONE}/versions/1", json={"title": "First"})
+    owner.post(f"{ONE}/versions/2/yank", json={"reason": "It loses orders"})
+    owner.delete(f"{ONE}/versions/2/yank")
+    assert owner.post(f"{ONE}/rename", json={"slug": "orders"}).status_code == 200
+
+
+WHAT = ("kind", "version", "previous", "environment", "held", "release", "promoted_from")
+RELEASED = [
+    ("renamed", None, None, None, False, None, None),
+    ("unyanked", 2, None, None, False, None, None),
+    ("yanked", 2, None, None, False, None, None),
+    ("annotated", 1, None, None, False, None, None),
+    ("removed", None, 1, "staging", False, None, None),
+    ("moved", 2, 1, "prod", True, None, None),
+    ("rolled_back", 1, 2, "prod", False, "autumn", None),
+    ("promoted", 1, None, "prod", False, None, "staging"),
+    ("moved", 1, None, "staging", False, None, None),
+]
+
+
+@pytest.mark.parametrize("path", ["/workflows/orders/activity", "/activity"])
+def test_what_happens_to_released_versions_has_its_kind(house: House, path: str) -> None:
+    """From Git for a workflow, from events for the project: with the pointer, the release, and its source."""
+    owner = house.client()
+    released(owner)
+    topics = ("workflows", "versions", "pointers")
+    rows = [row for topic in topics for row in pages(owner, f"{path}?topic={topic}", 3)]
+    # `previous` of what moves no pointer is the current version.
+    moves = {"moved", "removed", "promoted", "rolled_back"}
+    described = [
+        tuple(row[key] if key != "previous" or row["kind"] in moves else None for key in WHAT)
+        for row in rows
+        # The project has the moves by a publication, too.
+        if row["kind"] not in ("published", "current")
+        and (row["kind"], row["release"]) != ("moved", "autumn")
+    ]
+    assert described == RELEASED
+    (weighted,) = [row for row in rows if row["weights"]]
+    assert weighted["weights"] == {"2": 10, "1": 90}
+    assert {row["reason"] for row in rows} >= {"Try", "Tested", "Night", "It loses orders"}
+    assert {row["release"] for row in rows if row["kind"] == "published"} == {None, "autumn"}
+
+
+def test_topics_divide_the_activity(house: House) -> None:
+    """Each thing is in one of them; an unknown topic is malformed."""
+    owner = house.client()
+    released(owner)
+    for path in ("/workflows/orders/activity", "/activity"):
+        topics = ("drafts", "versions", "pointers", "workflows")
+        divided = [row["id"] for topic in topics for row in pages(owner, f"{path}?topic={topic}", 2)]
+        assert sorted(divided) == sorted(row["id"] for row in pages(owner, path, 100))
+        assert owner.get(f"{path}?topic=weather").status_code == 400
