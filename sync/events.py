@@ -37,6 +37,7 @@ class EventType(StrEnum):
     UPDATED = "workflow.updated"
     RENAMED = "workflow.renamed"
     ENVIRONMENT_CHANGED = "workflow.environment.changed"
+    SCHEDULE_STOPPED = "workflow.schedule.stopped"
     DIVERGED = "workflow.version.diverged"
     RELEASED = "release.created"
 
@@ -177,7 +178,7 @@ def published(workflow: WorkflowRow, row: VersionRow, entry: LedgerEntry) -> Fac
         **_version(workflow, row),
         "published_by": row.published_by,
         "activated": entry.current == row.version_number,
-        **_release(entry),
+        **_cause(entry),
     }
     return _of_entry(EventType.PUBLISHED, workflow, row.version_number, entry, data)
 
@@ -210,7 +211,7 @@ def current_changed(workflow: WorkflowRow, previous: int | None, entry: LedgerEn
         "held": entry.held,
         "message": entry.message,
         "by": entry.actor.name,
-        **_release(entry),
+        **_cause(entry),
     }
     return _of_entry(EventType.CURRENT_CHANGED, workflow, number, entry, data)
 
@@ -230,7 +231,7 @@ def environment_changed(
         "previous": _pointer(workflow.id, before) if before is not None else None,
         "message": entry.message,
         "by": entry.actor.name,
-        **_release(entry),
+        **_cause(entry),
     }
     number = after.version if after is not None else None
     kind, source = EventType.ENVIRONMENT_CHANGED, f"{entry.oid} {name}"
@@ -247,6 +248,15 @@ def _pointer(workflow: UUID, pointer: Environment | None) -> dict[str, Any]:
         "weights": weights if len(weights) > 1 else None,
         "held": pointer.held,
     }
+
+
+def schedule_stopped(
+    schedule: UUID, project: UUID, workflow: UUID, at: datetime, data: Mapping[str, object]
+) -> EventRow:
+    """Return the event of a schedule that could not be carried out; `at` is the time that it was for."""
+    kind = EventType.SCHEDULE_STOPPED
+    event = uuid5(workflow, f"{kind} {schedule}")
+    return EventRow(event, project, workflow, kind, at, {"schedule": str(schedule), **data})
 
 
 def updated(workflow: WorkflowRow, entry: LedgerEntry) -> Fact:
@@ -313,8 +323,10 @@ def _version(workflow: WorkflowRow, row: VersionRow) -> dict[str, Any]:
     }
 
 
-def _release(entry: LedgerEntry) -> dict[str, str]:
-    return {"release": entry.release} if entry.release is not None else {}
+def _cause(entry: LedgerEntry) -> dict[str, str]:
+    """Return the release and the schedule that an entry belongs to, if there are any."""
+    release = {"release": entry.release} if entry.release is not None else {}
+    return {**release, "schedule": str(entry.schedule)} if entry.schedule is not None else release
 
 
 def _of_entry(
