@@ -31,6 +31,6 @@ from service.ui.rendering import blueprint, is_page, prefix, refusal
 
 __all__ = [
     "activity", "autosaves", "blueprint", "compare", "conflicts", "editing", "environments", "handover",
-    "is_page", "prefix", "projects", "refusal", "releases", "rollback", "schemas", "session", "settings",
-    "sign_in", "sources", "subscriptions", "tokens", "versions", "visits", "workflows",
+    "is_page", "prefix", "projects", "refusal", "releases", "rollback", "schemas", "session",
+    "settings", "sign_in", "sources", "subscriptions", "tokens", "versions", "visits", "workflows",
 ]  # fmt: skip
