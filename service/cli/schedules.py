@@ -11,7 +11,7 @@ import click
 from service import lookup
 from service.actions import schedules as actions
 from service.cli.operator import operating
-from service.cli.terminal import WHERE, as_rows, say, show, with_config
+from service.cli.terminal import WHERE, as_object, as_rows, report, show, with_config
 from service.config import Config
 from service.projects import DEFAULT
 from sync import schedules
@@ -77,12 +77,13 @@ def publish(
 @schedule.command("cancel")
 @click.argument("schedule_id", metavar="SCHEDULE")
 @_PROJECT
+@as_object
 @with_config(*WHERE)
-def cancel(config: Config, schedule_id: str, project: str) -> None:
+def cancel(config: Config, schedule_id: str, project: str, as_json: bool) -> None:
     """Cancel SCHEDULE, the id of one that waits."""
     with operating(config, project) as operator:
         actions.cancel(operator, schedule_id)
-    say(f"cancelled {schedule_id}")
+    report(f"cancelled {schedule_id}", {"cancelled": schedule_id}, as_json=as_json)
 
 
 def show_schedules(rows: Sequence[ShownSchedule], *, as_json: bool) -> None:
