@@ -24,6 +24,7 @@ from gitstore.names import DraftRef, VersionRef
 from gitstore.pending import Removal
 from gitstore.policy import Effect, Verdict
 from gitstore.repository import LONGEST_MESSAGE, Repository, WritableRepository
+from gitstore.schedules import Scheduled
 
 _MANY = 50  # ledger entries; more than this are written as one pack instead of one file each
 
@@ -34,7 +35,8 @@ class Authorship:
 
     For an `imported` version, the reason and the tagger come from its tag, or else from its commit. Any other
     version without a reason has that of its commit if its tag has no message, as a lightweight tag.
-    An imported version with an invalid definition becomes current only with `activate_invalid`.
+    An imported version with an invalid definition becomes current only with `activate_invalid`. The change
+    carries out the schedule `scheduled`, if there is one.
     """
 
     actor: Person
@@ -43,6 +45,7 @@ class Authorship:
     activate: bool = True
     imported: bool = False
     activate_invalid: bool = False
+    scheduled: Scheduled | None = None
 
 
 class Prepared:
@@ -96,7 +99,13 @@ class ChangeSet:
         """Add an entry of `kind`; `facts` are fields of LedgerEntry. Raises `upgrade_unfinished`."""
         ledger.check_level(kind, self.repository.level)
         entry = ledger.draft_entry(self.newest, self._tip, kind, self.authorship.actor, self.authorship.when)
-        entry = replace(entry, **{"message": self.authorship.message, **facts})  # type: ignore[arg-type]
+        scheduled = self.authorship.scheduled
+        given = {
+            "message": self.authorship.message,
+            "schedule": scheduled.id if scheduled is not None else None,
+            **facts,
+        }
+        entry = replace(entry, **given)  # type: ignore[arg-type]
         commit = self.prepared.compose(self.slug, entry)
         self.commits.append(commit)
         self._tip = commit.id.decode()

@@ -30,7 +30,7 @@ from gitstore import names
 from gitstore.definition.quoting import clip
 from gitstore.errors import Code, IntegrityError, InvalidDefinitionError, NotFoundError
 from gitstore.git.commits import person, utc
-from gitstore.model import Environment, Person, Problem, WorkflowState
+from gitstore.model import Environment, LedgerEntry, Person, Problem, WorkflowState
 from gitstore.repository import Repository
 
 MOST: Final = 16
@@ -104,7 +104,7 @@ def is_name(text: str) -> bool:
     )
 
 
-def state_of(state: WorkflowState, name: str) -> Environment | None:
+def state_of(state: WorkflowState | LedgerEntry, name: str) -> Environment | None:
     """Return the pointer of a workflow in the environment `name`, or None; for `current`, too."""
     if name == CURRENT:
         return Environment(CURRENT, state.current, held=state.held) if state.current is not None else None

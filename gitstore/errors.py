@@ -54,6 +54,9 @@ class Code(StrEnum):
     ENVIRONMENT_REFUSED = "environment_refused"
     ENVIRONMENT_INVALID = "environment_invalid"
     TOO_EARLY = "too_early"
+    SCHEDULE_ENDED = "schedule_ended"
+    SCHEDULE_EXISTS = "schedule_exists"
+    SCHEDULE_MISSED = "schedule_missed"
     WORKFLOW_ARCHIVED = "workflow_archived"
     UPGRADE_UNFINISHED = "upgrade_unfinished"
     # Definitions.

@@ -8,11 +8,10 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import datetime, timedelta
 from typing import Final
-from uuid import UUID
 
 from dulwich.objects import Blob, ObjectID, Tree
 
-from gitstore import changes, ledger, names, pending
+from gitstore import changes, ledger, names, pending, schedules
 from gitstore.changes import Authorship, ChangeSet
 from gitstore.definition.quoting import clip
 from gitstore.environments import (
@@ -37,6 +36,7 @@ from gitstore.git.commits import new_commit
 from gitstore.git.refs import RefUpdate
 from gitstore.model import Environment, LedgerEntry, LedgerKind, Person, WorkflowState
 from gitstore.repository import Repository
+from gitstore.schedules import Scheduled
 from gitstore.states import yanked
 from gitstore.store import ANY, Actors, Store
 
@@ -159,7 +159,7 @@ def move(
     *,
     message: str = "",
     expected: Collection[str] | None = None,
-    schedule: UUID | None = None,
+    scheduled: Scheduled | None = None,
 ) -> bool:
     """Set the pointer of a workflow in an environment of the project to `wanted`; return whether it moved.
 
@@ -168,19 +168,20 @@ def move(
     """
     with store.unit_of_work.begin([slug]):
         state, rules, when = store.existing(slug), rulebook(store), store.clock()
+        if schedules.is_done(store, slug, scheduled, wanted.name):
+            return False
         rules.find(wanted.name)
-        _check_expected(state, wanted.name, expected)
+        check_expected(state, wanted.name, expected)
         if state_of(state, wanted.name) == wanted:
             return False
         if reasons := refusals(store, rules, state, wanted.name, wanted.versions, when):
             raise refused([(slug, reason) for reason in reasons])
-        change = ChangeSet(store, slug, Authorship(actors.actor, when, message))
+        change = ChangeSet(store, slug, Authorship(actors.actor, when, message, scheduled=scheduled))
         change.append(
             LedgerKind.POINTED,
             environment=wanted.name,
             version=wanted.version,
             environments=with_pointer(state.environments, wanted),
-            schedule=schedule,
         )
         changes.write_one(store, change)
         return True
@@ -199,7 +200,7 @@ def remove(
     with store.unit_of_work.begin([slug]):
         state = store.existing(slug)
         rulebook(store).find(name)
-        _check_expected(state, name, expected)
+        check_expected(state, name, expected)
         if state_of(state, name) is None:
             return False
         change = ChangeSet(store, slug, Authorship(actors.actor, store.clock(), message))
@@ -225,7 +226,8 @@ def tag_of(pointer: Environment | None) -> str:
     return f"{ledger.show_pointer(pointer)}{',held' if pointer.held else ''}"
 
 
-def _check_expected(state: WorkflowState, name: str, expected: Collection[str] | None) -> None:
+def check_expected(state: WorkflowState, name: str, expected: Collection[str] | None) -> None:
+    """Raise `environment_moved` unless the pointer is one of `expected`, whose tags the caller has seen."""
     known = state_of(state, name)
     if expected is not None and ANY not in expected and tag_of(known) not in expected:
         shown = (
@@ -300,18 +302,35 @@ def plan(
 
 
 def promote(
-    store: Store, slugs: Sequence[str], source: str, target: str, actors: Actors, *, message: str = ""
+    store: Store,
+    slugs: Sequence[str],
+    source: str,
+    target: str,
+    actors: Actors,
+    *,
+    message: str = "",
+    scheduled: Scheduled | None = None,
+    version: int | None = None,
 ) -> list[Promotion]:
     """Move the pointers of workflows in `target` to their versions in `source`: all of them, or none.
 
-    A pointer that is there already is left alone. Raises `environment_refused` with every gate that fails.
+    A pointer that is there already is left alone. A scheduled promotion is that of one workflow, whose
+    `version` in `source` is the one of then. Raises `environment_refused` with every gate that fails, and
+    `environment_moved`.
     """
     with store.unit_of_work.begin(slugs):
         when = store.clock()
+        if scheduled is not None and schedules.is_done(store, slugs[0], scheduled, target):
+            return []
         planned = plan(store, slugs, source, target, when)
         if planned.refusals:
             raise refused(planned.refusals)
-        authorship = Authorship(actors.actor, when, message)
+        for promotion in planned.promotions if version is not None else ():
+            if promotion.after.version != version:
+                now = f"v{promotion.after.version}, not on v{version} any more"
+                message = f"{promotion.slug} is on {now}, in {source}: check, and schedule it again"
+                raise ConflictError(Code.ENVIRONMENT_MOVED, message)
+        authorship = Authorship(actors.actor, when, message, scheduled=scheduled)
         change_sets = []
         for promotion in planned.promotions:
             if not promotion.moves:

@@ -17,9 +17,10 @@ from uuid import UUID
 from dulwich.objects import Tag
 from dulwich.repo import Repo
 
-from gitstore import changes, ledger, names, pending, states
+from gitstore import changes, ledger, names, pending, schedules, states
 from gitstore.changes import Authorship, ChangeSet
 from gitstore.drafts import STARTER, Content, DraftWriter, Saved
+from gitstore.environments import CURRENT
 from gitstore.errors import BaseMovedError, Code, ConflictError, NotFoundError, StaleDraftError
 from gitstore.git.commits import new_tag
 from gitstore.git.refs import RefUpdate
@@ -38,6 +39,7 @@ from gitstore.pending import Removal
 from gitstore.policy import Command
 from gitstore.policy_facts import accepted
 from gitstore.repository import WritableRepository
+from gitstore.schedules import Scheduled
 from gitstore.system import now
 from gitstore.unit_of_work import MakeUnitOfWork
 
@@ -218,15 +220,24 @@ class Store(WritableRepository):
         message: str = "",
         activate: bool = True,
         expected: str | None = None,
+        scheduled: Scheduled | None = None,
     ) -> Published:
-        """Publish the draft as the next version, by an annotated tag. Idempotent."""
+        """Publish the draft as the next version, by an annotated tag. Idempotent.
+
+        With `scheduled`, a draft whose content is published already is a conflict, unless that schedule did
+        it.
+        """
         with self.unit_of_work.begin([slug]):
             state = self.existing(slug)
+            if (done := schedules.is_done(self, slug, scheduled)) and done.version:
+                return Published(self.version(slug, done.version), state.current == done.version, new=False)
             if state.draft is None:
                 raise ConflictError(Code.NO_DRAFT, f"{slug} has no draft: save or push one, then publish")
             if expected is not None:
                 self._check_expected(state, expected)
             if self.holds_latest(state):
+                if scheduled is not None:
+                    raise already_published(state)
                 return Published(self.version(slug, state.latest), state.current == state.latest, new=False)
             ref, when = names.tag(slug, state.next_number), self.clock()
             try:
@@ -237,22 +248,32 @@ class Store(WritableRepository):
                 raise BaseMovedError(advice, latest=moved.latest, draft=self._draft_of(state)) from moved
             tag = self.version_tag(state, actors, message, when)
             self.objects.write([tag])
-            authorship = Authorship(actors.actor, when, message, activate)
+            authorship = Authorship(actors.actor, when, message, activate, scheduled=scheduled)
             published = replace(verdict, command=Command(ref, None, tag.id))
             changes.write_one(self, changes.record(self, [published], authorship))
             version = self.version(slug, state.next_number)
             return Published(version, activate and not state.held, new=True)
 
     def move_current(
-        self, slug: str, number: int, actors: Actors, *, message: str = "", hold: bool = False
+        self,
+        slug: str,
+        number: int,
+        actors: Actors,
+        *,
+        message: str = "",
+        hold: bool = False,
+        scheduled: Scheduled | None = None,
     ) -> None:
         """Make version `number` current; with `hold`, publishing does not move the current version."""
         with self.unit_of_work.begin([slug]):
             state = self.existing(slug)
+            if schedules.is_done(self, slug, scheduled, CURRENT):
+                return
             self.commit_of(slug, number)
             if (state.current, state.held) != (number, hold):
                 states.require_usable(self, state, number)
-                change = self._change(slug, actors, message)
+                authorship = Authorship(actors.actor, self.clock(), message, scheduled=scheduled)
+                change = ChangeSet(self, slug, authorship)
                 change.append(LedgerKind.CURRENT, version=number, current=number, held=hold)
                 changes.write_one(self, change)
 
@@ -363,3 +384,10 @@ class Store(WritableRepository):
         name = names.short(names.VersionRef(slug, number))
         text = message.replace("\0", "").strip() or f"Publish {slug} v{number}"
         return new_tag(name, (state.draft or "").encode(), actors.author, when, text)
+
+
+def already_published(state: WorkflowState) -> ConflictError:
+    """Return the error for a schedule to publish a draft whose content the latest version has."""
+    return ConflictError(
+        Code.NO_DRAFT, f"the draft of {state.slug} was published already, as v{state.latest}"
+    )

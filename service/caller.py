@@ -9,21 +9,24 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, closing, contextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, Final
 from uuid import UUID
 
 from dulwich.objects import ShaFile
 
-from gitstore.errors import GitstoreError
+from gitstore.errors import ForbiddenError, GitstoreError
 from gitstore.model import Actor, Limits, Person, Rules
 from gitstore.repository import Repository
 from gitstore.store import Actors, Store
 from service import logs
-from service.access import Principal, unknown_project
+from service.access import Identity, Principal, Role, unknown_project
 from service.config import Config
+from service.issuers import User
 from service.logs import Event
 from service.projects import Projects
-from sync import audit, catalog, git_objects
+from service.run.secret_key import checked_sealer
+from sync import audit, catalog, git_objects, tokens
 from sync.audit import Origin
 from sync.catalog import Project
 from sync.db import Database, SingleReading, Transaction
@@ -32,6 +35,7 @@ from webhooks.secrets import Sealer
 
 PATIENCE: Final = 5.0
 """Seconds for which a caller waits for Postgres to mirror a Git write before it reports a failure."""
+_OPERATOR: Final = Person("operator", "operator@localhost")
 
 
 def _admit_at_once(_size: int) -> None:
@@ -58,6 +62,18 @@ class Backend:
     """Count an attempt to release or to roll back, with its `door`, and its `outcome`."""
     count_move: Callable[..., None] = _count_nothing
     """Count an attempt to move or to promote a pointer, with its `door`, and its `outcome`."""
+
+    @classmethod
+    def of(cls, config: Config, database: Database, **counts: Callable[..., None]) -> Backend:
+        """Return the services of a process that serves no requests; `counts` are some of the fields."""
+        return Backend(
+            config=config,
+            database=database,
+            projects=Projects(config),
+            egress=Egress(config.egress_allow),
+            sealer=partial(checked_sealer, config, database),
+            **counts,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,6 +189,47 @@ class Caller:
         if facts.get("new", True):
             count(door=self.origin.door)
         self.log(action, **facts, duration_ms=_milliseconds_since(started))
+
+
+class Operator(Caller):
+    """The operator, who acts on one project with the access of the tables' owner. Nothing is logged."""
+
+    def reading(self) -> AbstractContextManager[Transaction]:
+        return self.services.database.as_owner()
+
+    def as_user(self) -> AbstractContextManager[Transaction]:
+        return self.services.database.as_owner()
+
+    def actors(self, author: Person | None = None) -> Actors:
+        return Actors(_OPERATOR, author or _OPERATOR)
+
+    def log(self, event: Event, **facts: Any) -> None:
+        pass
+
+
+def operator(backend: Backend, project: Project, origin: Origin) -> Operator:
+    principal = Principal(UUID(int=0), origin.actor_name, "operator", project, Role.OWNER)
+    return Operator(backend, principal, origin)
+
+
+def in_the_name_of(backend: Backend, project_id: UUID, actor: UUID, user: str | None) -> Caller:
+    """Return the caller for work that a person, or a token, left to the worker, with their present role.
+
+    `user` is the user, for one who is not a token. Raises `forbidden` if they have no role any more.
+    """
+    with backend.database.as_owner() as tx:
+        project = catalog.project_by_id(tx, project_id)
+        token = None if user else tokens.valid(tx, project_id, actor)
+    role = token.role if token else None
+    identity = Identity(actor, token.name if token else "", "token")
+    if user:
+        identity = Identity.of(User.parse(user))
+        found = tokens.user_role(backend.database, identity.claims, named=str(project_id))
+        role = found.role if found else None
+    if project is None or role is None or identity.id != actor:
+        raise ForbiddenError("its author has no access to the project any more")
+    principal = Principal(identity.id, identity.name, identity.kind, project, Role(role), user=identity.user)
+    return Caller(backend, principal, Origin(str(principal.id), principal.name, "worker"))
 
 
 def _milliseconds_since(started: float) -> float:

@@ -74,6 +74,11 @@ MEASURED: Final[Mapping[str, tuple[str | None, str]]] = {
         None,
         "Time for which the oldest waiting source has been due; 0 if no source is due.",
     ),
+    "gitstore_schedules_due": (None, "Schedules that are due and not carried out yet."),
+    "gitstore_schedule_delay_seconds": (
+        None,
+        "Time for which the first of the due schedules has been due; 0 if none is.",
+    ),
     "gitstore_worker_beat_age_seconds": (
         "loop",
         "Time since the last heartbeat of each loop of the background worker.",

@@ -27,6 +27,7 @@ from service.errors import HttpCode, UnauthenticatedError
 from service.metrics import CONTENT_TYPE, Metrics, Value
 from service.projects import Projects
 from service.run import heartbeats
+from sync import schedules
 from sync.db import Database
 from webhooks import delivery_queue, source_queue
 from webhooks.gauges import gauges
@@ -109,10 +110,12 @@ class Scraper:
             "gitstore_worker_replacements_total": replacements,
         }
         with suppress(GitstoreError), self._database.as_mirror() as tx:
-            now = gauges(tx)
+            now, due = gauges(tx), schedules.waiting(tx)
             measured |= {
                 "gitstore_delivery_lag_seconds": delivery_queue.lag(tx),
                 "gitstore_source_lag_seconds": source_queue.lag(tx),
+                "gitstore_schedules_due": due.due,
+                "gitstore_schedule_delay_seconds": due.delay,
                 "gitstore_sources": now.sources,
                 "gitstore_source_success_age_seconds": now.since_success,
                 "gitstore_divergences_open": now.divergences,

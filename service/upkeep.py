@@ -43,13 +43,11 @@ from service.logs import Event
 from service.projects import Projects
 from service.run.database import check
 from service.run.isolation import Channel, CrashError, Isolation, Limits, StopError, child_database
-from service.run.secret_key import checked_sealer
 from sync import autosaves, catalog, reconcile
 from sync.catalog import Project
 from sync.db import Database
 from sync.reconcile import Report
 from sync.unit_of_work import MirrorUnitOfWork
-from webhooks.egress import Egress
 from webhooks.lease_loop import CRASH_PAUSE_SECONDS, MOST_CRASHES, Beat, Loop
 from webhooks.retention import prune
 
@@ -320,15 +318,7 @@ class Upkeep:
         if not self.memory.may_try(step) or self._stopping():
             return
         self.begin(step)
-        config, database = self.config, self.database
-        backend = Backend(
-            config=config,
-            database=database,
-            projects=Projects(config),
-            egress=Egress(config.egress_allow),
-            sealer=partial(checked_sealer, config, database),
-        )
-        commit_idle(backend, self._stopping)
+        commit_idle(Backend.of(self.config, self.database), self._stopping)
         self.memory.crashed.pop(step, None)
 
     def _prune(self, step: Step) -> None:

@@ -1,4 +1,4 @@
-"""Background worker: the loops that send deliveries, sync sources and maintain the repositories.
+"""Background worker: the loops that send deliveries, sync sources, carry out schedules and do maintenance.
 
 Each loop has a thread and sends heartbeats (run/heartbeats.py) to the process that watches this one
 (run/supervisor.py). A sync fetches and parses the upstream's data, so each runs in a child process
@@ -18,6 +18,7 @@ from typing import Final
 from gitstore.errors import GitstoreError
 from gitstore.store import Store
 from service import logs
+from service.caller import Backend
 from service.config import Config
 from service.logs import Event
 from service.metrics import Metrics
@@ -25,6 +26,7 @@ from service.projects import Projects
 from service.run import secret_key
 from service.run.heartbeats import Heartbeats
 from service.run.isolation import Channel, CrashError, Isolation, Limits, StopError, Work, child_database
+from service.scheduling import ScheduleLoop
 from service.upkeep import UpkeepLoop
 from sync.audit import Origin
 from sync.catalog import Project
@@ -64,6 +66,12 @@ class Worker:
     def _loops(self) -> Iterator[Loop]:
         config, database, metrics = self._config, self._database, Metrics(self._config.metrics_folder)
         yield UpkeepLoop(config, database, self._stop, self._beat("upkeep"))
+        yield ScheduleLoop(
+            Backend.of(config, database, count_publish=metrics.published, count_move=metrics.moved),
+            self._stop,
+            beat=self._beat("schedule"),
+            report=partial(_log_error, Event.SCHEDULE_LOOP_FAILED),
+        )
         try:
             sender = sender_of(config, database, self._stop, metrics.delivered)
             syncs = source_sync(config, database, self._stop, metrics.synced)

@@ -39,14 +39,6 @@ class Autosave:
     conflict: str | None
 
 
-@dataclass(frozen=True, slots=True)
-class Author:
-    """A valid access token."""
-
-    name: str
-    role: str
-
-
 _SELECT: Final[LiteralString] = rows.select(Autosave) + " from gitstore.autosaves where committed is null"
 _OWN: Final[LiteralString] = _SELECT + (
     " and workflow_id = %(workflow)s and actor_id = %(actor)s order by saved_at desc"
@@ -105,11 +97,6 @@ _DROP: Final[LiteralString] = """
     delete from gitstore.autosaves
     where workflow_id = %(workflow)s and actor_id = %(actor)s and base_commit = %(commit)s
         and saved_at = %(saved_at)s
-"""
-_AUTHOR: Final[LiteralString] = """
-    select name, role from gitstore.access_tokens
-    where id = %(id)s and project_id = %(project)s
-        and revoked_at is null and (expires_at is null or expires_at > now())
 """
 _PRUNE: Final[LiteralString] = "delete from gitstore.autosaves where saved_at < now() - %(age)s::interval"
 
@@ -183,11 +170,6 @@ def fail(tx: Transaction, row: Autosave, why: str) -> None:
 def drop(tx: Transaction, row: Autosave) -> None:
     """Delete a row whose text is saved already. Requires the tables' owner."""
     tx.run(_DROP, **_key(row), saved_at=row.saved_at)
-
-
-def author(tx: Transaction, row: Autosave) -> Author | None:
-    """Return the access token of a row's author, None if it is not valid any more."""
-    return tx.row(Author, _AUTHOR, id=row.actor_id, project=row.project_id)
 
 
 def prune(tx: Transaction, age: timedelta) -> int:

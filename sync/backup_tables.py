@@ -73,6 +73,7 @@ TABLES: Final = (
     Table("upstream_refs"),
     Table("divergences"),
     Table("autosaves"),
+    Table("schedules"),
 )
 DERIVED: Final = {
     "migrations": "written by `gitstore migrate`",

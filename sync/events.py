@@ -37,6 +37,7 @@ class EventType(StrEnum):
     UPDATED = "workflow.updated"
     RENAMED = "workflow.renamed"
     ENVIRONMENT_CHANGED = "workflow.environment.changed"
+    SCHEDULE_STOPPED = "workflow.schedule.stopped"
     DIVERGED = "workflow.version.diverged"
     RELEASED = "release.created"
 
@@ -259,6 +260,15 @@ def _pointer(workflow: UUID, pointer: Environment | None) -> dict[str, Any]:
     }
 
 
+def schedule_stopped(
+    schedule: UUID, project: UUID, workflow: UUID, at: datetime, data: Mapping[str, object]
+) -> EventRow:
+    """Return the event of a schedule that could not be carried out; `at` is the time that it was for."""
+    kind = EventType.SCHEDULE_STOPPED
+    event = uuid5(workflow, f"{kind} {schedule}")
+    return EventRow(event, project, workflow, kind, at, {"schedule": str(schedule), **data})
+
+
 def updated(workflow: WorkflowRow, entry: LedgerEntry) -> Fact:
     """Return the event of a new name or description, as the workflow has them since then."""
     data = {
@@ -324,12 +334,14 @@ def _version(workflow: WorkflowRow, row: VersionRow) -> dict[str, Any]:
 
 
 def _cause(entry: LedgerEntry) -> dict[str, Any]:
-    """Return the release that the entry belongs to, or the environment that a promotion took it from."""
+    """Return the release and the schedule of an entry, and the environment that a promotion took it from."""
     cause: dict[str, Any] = {}
     if entry.release is not None:
         cause |= {"release": entry.release, "rolled_back": entry.rolled_back}
     if entry.promoted_from is not None:
         cause["promoted_from"] = entry.promoted_from
+    if entry.schedule is not None:
+        cause["schedule"] = str(entry.schedule)
     return cause
 
 

@@ -191,6 +191,7 @@ _DELETE: Final[tuple[LiteralString, ...]] = (
     "delete from gitstore.checks where project_id = %(project)s",
     "delete from gitstore.check_runs where project_id = %(project)s",
     "delete from gitstore.number_marks where project_id = %(project)s",
+    "delete from gitstore.schedules where project_id = %(project)s",
     "delete from gitstore.autosaves where project_id = %(project)s",
     "delete from gitstore.workflow_versions where project_id = %(project)s",
     "delete from gitstore.workflows where project_id = %(project)s",

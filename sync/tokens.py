@@ -37,6 +37,14 @@ class Holder:
     project: Project
 
 
+@dataclass(frozen=True, slots=True)
+class Valid:
+    """A token that is neither expired nor revoked."""
+
+    name: str
+    role: str
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _InProject:
     """A role in a project, with the project's columns."""
@@ -94,6 +102,11 @@ _REVOKE: Final[LiteralString] = """
     update gitstore.access_tokens set revoked_at = now()
     where project_id = %(project)s and id = %(id)s and revoked_at is null
 """
+_VALID: Final[LiteralString] = """
+    select name, role from gitstore.access_tokens
+    where id = %(id)s and project_id = %(project)s
+        and revoked_at is null and (expires_at is null or expires_at > now())
+"""
 _AUTHENTICATE: Final[LiteralString] = rows.select(_Held) + " from gitstore.authenticate(%(sha256)s)"
 _READ_VERSION: Final[LiteralString] = (
     rows.select(ReadVersion)
@@ -120,6 +133,11 @@ def tokens(tx: Transaction, project_id: UUID) -> list[Token]:
 def revoke(tx: Transaction, project_id: UUID, token_id: UUID) -> bool:
     """Revoke a token; return False if it does not exist or is already revoked."""
     return tx.run(_REVOKE, project=project_id, id=token_id) == 1
+
+
+def valid(tx: Transaction, project_id: UUID, token_id: UUID) -> Valid | None:
+    """Return a token of a project, None if it is not valid any more. Requires the tables' owner."""
+    return tx.row(Valid, _VALID, id=token_id, project=project_id)
 
 
 def authenticate(database: Database, sha256: bytes) -> Holder | None:

@@ -16,7 +16,6 @@ from gitstore.errors import (
     BusyError,
     Code,
     ConflictError,
-    ForbiddenError,
     GitstoreError,
     MalformedError,
     TemporaryError,
@@ -24,13 +23,11 @@ from gitstore.errors import (
 )
 from gitstore.model import LONGEST_TEXT, Permission
 from service import lookup
-from service.access import Identity, Principal, Role, authorize
+from service.access import authorize
 from service.actions import drafts
 from service.actions.workflows import raw_content
-from service.caller import Backend, Caller
-from service.issuers import User
-from sync import autosaves, catalog, tokens
-from sync.audit import Origin
+from service.caller import Backend, Caller, in_the_name_of
+from sync import autosaves, catalog
 from sync.autosaves import Autosave
 
 IDLE: Final = timedelta(minutes=10)
@@ -130,7 +127,7 @@ def commit_idle(backend: Backend, stopping: Callable[[], bool], age: timedelta =
 
 def _commit(backend: Backend, row: Autosave) -> bool:
     """Save a row as its author, if they still may; return False if its text is saved already."""
-    caller = _author(backend, row)
+    caller = in_the_name_of(backend, row.project_id, row.actor_id, row.actor_user)
     with backend.database.as_owner() as tx:
         workflow = catalog.workflow(tx, row.workflow_id)
     if workflow is None:
@@ -154,20 +151,3 @@ def _commit(backend: Backend, row: Autosave) -> bool:
         else:
             autosaves.commit(tx, row, saved)
     return saved != row.base_commit
-
-
-def _author(backend: Backend, row: Autosave) -> Caller:
-    """Return the author of a row, with their present role; raises `forbidden` if they have none."""
-    with backend.database.as_owner() as tx:
-        project = catalog.project_by_id(tx, row.project_id)
-        token = None if row.actor_user else autosaves.author(tx, row)
-    role = token.role if token else None
-    identity = Identity(row.actor_id, token.name if token else "", "token")
-    if row.actor_user:
-        identity = Identity.of(User.parse(row.actor_user))
-        found = tokens.user_role(backend.database, identity.claims, named=str(row.project_id))
-        role = found.role if found else None
-    if project is None or role is None:
-        raise ForbiddenError("its author has no access to the project any more")
-    principal = Principal(identity.id, identity.name, identity.kind, project, Role(role), user=identity.user)
-    return Caller(backend, principal, Origin(str(principal.id), principal.name, "worker"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from functools import partial
 
 from gitstore import pointers
@@ -13,6 +14,7 @@ from gitstore.model import Environment, Permission
 from gitstore.names import version_id
 from gitstore.pointers import Promotion
 from gitstore.repository import Repository
+from gitstore.schedules import Scheduled
 from gitstore.system import now
 from service import lookup
 from service.access import authorize, authorize_role
@@ -39,6 +41,7 @@ def move(
     message: str = "",
     hold: bool = False,
     expected: Collection[str] | None = None,
+    scheduled: Scheduled | None = None,
 ) -> bool:
     """Set the pointer of a workflow to one version, or to two with their weights; return whether it moved."""
     with caller.acting(Event.ENVIRONMENT_MOVED, slug, caller.services.count_move, environment=name) as (
@@ -48,7 +51,9 @@ def move(
         lookup.existing(store, slug)
         authorize_move(caller, rulebook(store), name, f"moving {slug} in {name}")
         wanted = _wanted(store, slug, name, weights, hold=hold)
-        moved = pointers.move(store, slug, wanted, caller.actors(), message=message, expected=expected)
+        moved = pointers.move(
+            store, slug, wanted, caller.actors(), message=message, expected=expected, scheduled=scheduled
+        )
         facts.update(version=wanted.version, held=hold, new=moved)
     return moved
 
@@ -78,9 +83,19 @@ def remove(
 
 
 def promote(
-    caller: Caller, names: Sequence[str], source: str, target: str, *, message: str = ""
+    caller: Caller,
+    names: Sequence[str],
+    source: str,
+    target: str,
+    *,
+    message: str = "",
+    scheduled: Scheduled | None = None,
+    version: int | None = None,
 ) -> Sequence[Promotion]:
-    """Move the pointers of workflows (slugs or ids) in `target` to their versions in `source`, or none."""
+    """Move the pointers of workflows (slugs or ids) in `target` to their versions in `source`, or none.
+
+    A scheduled promotion is that of one workflow, to its `version` of then.
+    """
     count = partial(caller.services.count_move, outcome="promoted")
     slugs = [lookup.slug_of(caller, name) for name in names]
     about = {"source": source, "target": target}
@@ -89,16 +104,27 @@ def promote(
         facts,
     ):
         authorize_move(caller, rulebook(store), target, f"promoting to {target}")
-        promoted = pointers.promote(store, slugs, source, target, caller.actors(), message=message)
+        promoted = pointers.promote(
+            store,
+            slugs,
+            source,
+            target,
+            caller.actors(),
+            message=message,
+            scheduled=scheduled,
+            version=version,
+        )
         facts.update(workflows=sum(each.moves for each in promoted))
     return promoted
 
 
-def preview(caller: Caller, names: Sequence[str], source: str, target: str) -> Preview:
-    """Return what a promotion would change, and every gate that fails. Nothing is changed."""
+def preview(
+    caller: Caller, names: Sequence[str], source: str, target: str, at: datetime | None = None
+) -> Preview:
+    """Return what a promotion, now or later, would change, and every gate that fails. Nothing is changed."""
     slugs = [lookup.slug_of(caller, name) for name in names]
     with caller.opened() as repository:
-        planned = pointers.plan(repository, slugs, source, target, now())
+        planned = pointers.plan(repository, slugs, source, target, at or now())
         refusals = list(planned.refusals)
         try:
             authorize_move(caller, rulebook(repository), target, f"promoting to {target}")

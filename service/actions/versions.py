@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from gitstore.errors import StaleDraftError
 from gitstore.model import Person
+from gitstore.schedules import Scheduled
 from gitstore.store import ANY
 from service import lookup
 from service.actions.drafts import seen_commit
@@ -35,6 +36,7 @@ def publish(
     message: str = "",
     activate: bool = True,
     expected: Collection[str] | None = None,
+    scheduled: Scheduled | None = None,
 ) -> Published:
     """Publish the draft as the next version; with `activate`, make it current. `expected` as in `drafts`."""
     with caller.acting(Event.PUBLISHED, slug, caller.services.count_publish) as (store, facts):
@@ -46,6 +48,7 @@ def publish(
             message=message,
             activate=activate,
             expected=seen_commit(store, slug, expected),
+            scheduled=scheduled,
         )
         facts.update(version=published.number, new=published.new)
         row = derive.row_of(store, published.version)
@@ -60,6 +63,7 @@ def move_current(
     message: str = "",
     hold: bool = False,
     expected: int | str | None = ANY,
+    scheduled: Scheduled | None = None,
 ) -> None:
     """Make a version current; with `hold`, publishing does not change the current version.
 
@@ -76,7 +80,7 @@ def move_current(
             raise StaleDraftError(
                 f"the current version has changed: {shown} now. Nothing was changed; check again"
             )
-        store.move_current(slug, number, caller.actors(), message=message, hold=hold)
+        store.move_current(slug, number, caller.actors(), message=message, hold=hold, scheduled=scheduled)
 
 
 def clear_current(caller: Caller, slug: str) -> None:

@@ -25,6 +25,7 @@ from gitstore.model import Permission, Rules
 from gitstore.names import HIGHEST_NUMBER
 from service import lookup
 from service.actions import drafts as actions
+from service.actions import schedules
 from service.actions import versions as version_actions
 from service.actions.workflows import raw_content
 from service.api import http
@@ -38,6 +39,7 @@ from service.api.openapi import (
     new_blueprint,
     responds,
 )
+from service.api.schedules import AT, SCHEDULED, scheduled
 from service.api.versions import PublishedVersionOrNull, Version, VersionPath, etag_of
 from service.api.versions import blueprint as versions
 from service.caller import Caller
@@ -70,6 +72,7 @@ class Publish(Explained):
 
     definition: Definition = None
     activate: bool | None = Field(True, description="whether it becomes the current version")
+    at: Moment = Field(None, description=AT)
 
 
 class Revert(Explained):
@@ -184,7 +187,7 @@ def save_draft(path: WorkflowPath, query: Query) -> Response:
         "ETag",
         "Location",
         errors=(409, 412, 422),
-        also=responds(200, Version, "ETag"),
+        also={**responds(200, Version, "ETag"), **SCHEDULED},
         body=Publish,
         required=False,
         with_definition=True,
@@ -193,6 +196,8 @@ def save_draft(path: WorkflowPath, query: Query) -> Response:
 )
 def publish(path: WorkflowPath, query: Query) -> Response:
     """Publish the draft as the next version; 200 if the latest version already has the same content.
+
+    With `at`, the draft as it is now is published then; 202.
 
     With a definition, in an envelope or as a file, it is saved as the draft first. While another draft is
     open, that requires If-Match.
@@ -205,6 +210,17 @@ def publish(path: WorkflowPath, query: Query) -> Response:
             caller, slug, content, expected=expected, author=body.person, message=body.message or ""
         )
         expected = {saved.commit}
+    if body.at is not None:
+        row = schedules.publish(
+            caller,
+            slug,
+            body.at,
+            author=body.person,
+            message=body.message or "",
+            activate=body.activate is not False,
+            expected=expected,
+        )
+        return scheduled(caller, row)
     published = version_actions.publish(
         caller,
         slug,
@@ -213,10 +229,12 @@ def publish(path: WorkflowPath, query: Query) -> Response:
         activate=body.activate is not False,
         expected=expected,
     )
-    row = published.version
-    location = http.url(caller, f"/workflows/{slug}/versions/{row.version_number}") if published.new else None
+    version = published.version
+    location = (
+        http.url(caller, f"/workflows/{slug}/versions/{version.version_number}") if published.new else None
+    )
     status = HTTPStatus.CREATED if published.new else HTTPStatus.OK
-    return http.answer(Version.of(row, caller), status, etag=etag_of(row), location=location)
+    return http.answer(Version.of(version, caller), status, etag=etag_of(version), location=location)
 
 
 @blueprint.delete(

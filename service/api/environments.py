@@ -20,6 +20,7 @@ from gitstore.unit_of_work import MOST_WORKFLOWS
 from service import lookup
 from service.access import Role
 from service.actions import environments as actions
+from service.actions import schedules
 from service.api.http import (
     Answer,
     answer,
@@ -31,10 +32,11 @@ from service.api.http import (
     unchanged,
 )
 from service.api.openapi import ENVIRONMENT, PageQuery, Query, WorkflowPath, declares, new_blueprint
+from service.api.schedules import AT, SCHEDULED, SCHEDULED_SEVERAL, scheduled, scheduled_several
 from service.api.versions import PublishedVersionOrNull
 from service.caller import Caller
 from service.context import enter
-from service.inputs import Body, Text
+from service.inputs import Body, Moment, Text
 from sync import environments
 from sync.environments import ShownPointer
 
@@ -73,6 +75,7 @@ class MovePointer(Body):
     )
     hold: bool | None = Field(False, description="whether publications leave the pointer where it is")
     message: Text | None = None
+    at: Moment = Field(None, description=AT)
 
     @property
     def wanted(self) -> list[tuple[int | str, int]]:
@@ -87,9 +90,12 @@ class Promote(Body):
     source: str = Field(alias="from", max_length=40)
     target: str = Field(alias="to", max_length=40)
     message: Text | None = None
+    at: Moment = Field(None, description=AT)
 
 
 class PromoteSeveral(Promote):
+    """With `at`, each workflow has a schedule of its own."""
+
     workflows: Annotated[list[str], Field(min_length=1, max_length=MOST_WORKFLOWS)] = Field(
         description="their slugs or ids"
     )
@@ -260,7 +266,7 @@ def read_pointer(path: EnvironmentPath, query: KeyQuery) -> Response:
 
 @blueprint.put(
     "/workflows/<id>/environments/<name>",
-    **declares(200, Pointer, "ETag", errors=(409, 412, 422), body=MovePointer, match=False),
+    **declares(200, Pointer, "ETag", errors=(409, 412, 422), body=MovePointer, match=False, also=SCHEDULED),
 )
 def move_pointer(path: EnvironmentPath, query: Query) -> Response:
     """Move the pointer of a workflow in an environment. A move to where it is changes nothing.
@@ -272,9 +278,22 @@ def move_pointer(path: EnvironmentPath, query: Query) -> Response:
     seen = expected(request)
     if seen is None and request.headers.get("If-None-Match", "").strip() == "*":
         seen = {pointers.NONE}
+    slug = lookup.slug_of(caller, path.id)
+    if body.at is not None:
+        row = schedules.move(
+            caller,
+            slug,
+            path.name,
+            body.wanted,
+            body.at,
+            message=body.message or "",
+            hold=bool(body.hold),
+            expected=seen,
+        )
+        return scheduled(caller, row)
     actions.move(
         caller,
-        lookup.slug_of(caller, path.id),
+        slug,
         path.name,
         body.wanted,
         message=body.message or "",
@@ -354,18 +373,23 @@ def _weights(pointer: Environment) -> dict[str, int] | None:
 # Promotion
 
 
-@blueprint.post("/workflows/<id>/promote", **declares(200, Promotions, errors=(409, 422), body=Promote))
+@blueprint.post(
+    "/workflows/<id>/promote",
+    **declares(200, Promotions, errors=(409, 422), body=Promote, also=SCHEDULED_SEVERAL),
+)
 def promote_workflow(path: WorkflowPath, query: Query) -> Response:
     """Move the pointer of a workflow in one environment to its version in another."""
     caller = enter(Permission.EDIT, f"promoting {clip(path.id)}", project=query.project)
     return _promote(caller, [path.id], read_json(caller, Promote))
 
 
-@blueprint.post("/promote", **declares(200, Promotions, errors=(409, 422), body=PromoteSeveral))
+@blueprint.post(
+    "/promote", **declares(200, Promotions, errors=(409, 422), body=PromoteSeveral, also=SCHEDULED_SEVERAL)
+)
 def promote_workflows(query: Query) -> Response:
     """Promote several workflows in one step: all of them, or none.
 
-    422 lists in `items` every gate that fails for any of them.
+    422 lists in `items` every gate that fails for any of them. With `at`, each has a schedule of its own.
     """
     caller = enter(Permission.EDIT, "promoting workflows", project=query.project)
     body = read_json(caller, PromoteSeveral)
@@ -377,7 +401,7 @@ def preview_promotion(query: Query) -> Response:
     """Preview a promotion: what would change in each workflow, and every gate that fails."""
     caller = enter(Permission.READ, "previewing a promotion", project=query.project)
     body = read_json(caller, PromoteSeveral)
-    found = actions.preview(caller, body.workflows, body.source, body.target)
+    found = actions.preview(caller, body.workflows, body.source, body.target, body.at)
     refusals = [
         Refused.model_construct(workflow=slug, code=error.code.value, message=error.message)
         for slug, error in found.refusals
@@ -387,6 +411,9 @@ def preview_promotion(query: Query) -> Response:
 
 
 def _promote(caller: Caller, names: Sequence[str], body: Promote) -> Response:
+    if body.at is not None:
+        rows = schedules.promote(caller, names, body.source, body.target, body.at, message=body.message or "")
+        return scheduled_several(caller, rows)
     promoted = actions.promote(caller, names, body.source, body.target, message=body.message or "")
     return answer(Promotions.model_construct(promotions=[_promoted(each) for each in promoted]))
 

@@ -12,10 +12,12 @@ from flask import Response, request
 from pydantic import Field
 
 from gitstore.definition.quoting import clip
+from gitstore.environments import CURRENT
 from gitstore.errors import InvalidDefinitionError, MalformedError
 from gitstore.model import Permission
 from gitstore.names import version_id
 from service import lookup
+from service.actions import schedules
 from service.actions import versions as version_actions
 from service.actions import workflows as actions
 from service.api.drafts import content_of, read_draft
@@ -33,11 +35,12 @@ from service.api.http import (
     url,
 )
 from service.api.openapi import PageQuery, Query, WorkflowPath, declares, new_blueprint
+from service.api.schedules import AT, SCHEDULED, scheduled
 from service.api.versions import PublishedVersion, Version
 from service.caller import Caller
 from service.changes import Token, since
 from service.context import enter
-from service.inputs import Body, CreateWorkflow, Definition, RenameWorkflow, Text, UpdateWorkflow
+from service.inputs import Body, CreateWorkflow, Definition, Moment, RenameWorkflow, Text, UpdateWorkflow
 from sync import catalog, listing
 from sync.db import Transaction
 
@@ -275,17 +278,25 @@ class MoveCurrent(Body):
     version: PublishedVersion
     message: Text | None = None
     hold: bool | None = Field(False, description="whether publishing leaves the current version unchanged")
+    at: Moment = Field(None, description=AT)
 
 
-@current.put("/workflows/<id>/current", **declares(200, Workflow, errors=(409, 422), body=MoveCurrent))
+@current.put(
+    "/workflows/<id>/current",
+    **declares(200, Workflow, errors=(409, 412, 422), body=MoveCurrent, also=SCHEDULED),
+)
 def move_current(path: WorkflowPath, query: Query) -> Response:
     """Make a version current. With `hold`, publishing does not change the current version."""
     caller = enter(Permission.PUBLISH, f"moving current of {clip(path.id)}", project=query.project)
     body = read_json(caller, MoveCurrent)
     if body.version is None:
         raise MalformedError("version is required: the version to make current")
-    slug = lookup.slug_of(caller, path.id)
-    version_actions.move_current(caller, slug, body.version, message=body.message or "", hold=bool(body.hold))
+    slug, why = lookup.slug_of(caller, path.id), body.message or ""
+    if body.at is not None:
+        wanted = [(body.version, 100)]
+        row = schedules.move(caller, slug, CURRENT, wanted, body.at, message=why, hold=bool(body.hold))
+        return scheduled(caller, row)
+    version_actions.move_current(caller, slug, body.version, message=why, hold=bool(body.hold))
     return _answer(caller, slug)
 
 

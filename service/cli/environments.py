@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from datetime import datetime
 
 import click
 
@@ -15,8 +16,10 @@ from gitstore.store import ANY
 from service import lookup
 from service.access import Role
 from service.actions import environments as actions
+from service.actions import schedules
 from service.caller import Caller
 from service.cli.operator import operating
+from service.cli.schedules import AT, show_schedules
 from service.cli.terminal import WHERE, as_rows, show, with_config
 from service.config import Config
 from service.projects import DEFAULT
@@ -110,6 +113,7 @@ def list_(config: Config, workflow: str | None, project: str, as_json: bool) -> 
 @click.argument("environment")
 @click.argument("versions", type=_Weight(), nargs=-1, required=True, metavar="VERSION[=PERCENT]...")
 @click.option("--hold", is_flag=True, help="Publications leave the pointer where it is.")
+@AT
 @_MESSAGE
 @_PROJECT
 @as_rows
@@ -120,6 +124,7 @@ def set_(
     environment: str,
     versions: tuple[tuple[str, int], ...],
     hold: bool,
+    at: datetime | None,
     message: str,
     project: str,
     as_json: bool,
@@ -127,6 +132,10 @@ def set_(
     """Move the pointer of WORKFLOW in ENVIRONMENT to a version, or to two with their weights in percent."""
     with operating(config, project) as operator:
         slug = lookup.slug_of(operator, workflow)
+        if at is not None:
+            made = schedules.move(operator, slug, environment, versions, at, message=message, hold=hold)
+            show_schedules([made], as_json=as_json)
+            return
         actions.move(operator, slug, environment, versions, message=message, hold=hold)
         _show_pointer(operator, slug, environment, as_json)
 
@@ -205,6 +214,7 @@ def history(
 @click.argument("source")
 @click.argument("target")
 @click.argument("workflows", nargs=-1, required=True, metavar="WORKFLOW...")
+@AT
 @_MESSAGE
 @click.option("--dry-run", is_flag=True, help="Only show what would change, and what stops it.")
 @_PROJECT
@@ -215,6 +225,7 @@ def promote(
     source: str,
     target: str,
     workflows: tuple[str, ...],
+    at: datetime | None,
     message: str,
     dry_run: bool,
     project: str,
@@ -223,9 +234,13 @@ def promote(
     """Move WORKFLOWS in the environment TARGET to their versions in SOURCE: all of them, or none."""
     with operating(config, project) as operator:
         if dry_run:
-            _preview(operator, workflows, source, target, as_json)
+            _preview(operator, workflows, source, target, at, as_json)
             return
         try:
+            if at is not None:
+                made = schedules.promote(operator, workflows, source, target, at, message=message)
+                show_schedules(made, as_json=as_json)
+                return
             promoted = actions.promote(operator, workflows, source, target, message=message)
         except EnvironmentRefusedError as error:
             lines = [f"  {slug}: {each.message}" for slug, each in error.refusals]
@@ -237,8 +252,15 @@ def promote(
     show(("workflow", "before", "version"), rows, as_json=as_json)
 
 
-def _preview(operator: Caller, workflows: Sequence[str], source: str, target: str, as_json: bool) -> None:
-    found = actions.preview(operator, workflows, source, target)
+def _preview(
+    operator: Caller,
+    workflows: Sequence[str],
+    source: str,
+    target: str,
+    at: datetime | None,
+    as_json: bool,
+) -> None:
+    found = actions.preview(operator, workflows, source, target, at)
     rows: list[tuple[object, ...]] = [
         (
             each.slug,

@@ -30,6 +30,7 @@ PLACES: Final = {
     "release": "service.cli.releases:release",
     "repair": "service.cli.upkeep:repair",
     "restore": "service.cli.backup:restore",
+    "schedule": "service.cli.schedules:schedule",
     "secrets": "service.cli.secrets:secrets",
     "serve": "service.cli.serve:serve",
     "source": "service.cli.sources:source",

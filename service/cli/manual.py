@@ -100,10 +100,12 @@ EXAMPLES: Final[dict[str, tuple[str, ...]]] = {
     "env promote": (
         "gitstore env promote staging prod order-sync stock --message 'Tested since Monday'",
         "gitstore env promote staging prod order-sync --dry-run",
+        "gitstore env promote staging prod order-sync --at 2030-01-31T22:00Z",
     ),
     "env set": (
         "gitstore env set order-sync staging v3 --message 'Try it'",
         "gitstore env set order-sync prod v4=10 v3=90",
+        "gitstore env set order-sync prod v4 --at 2030-01-31T22:00",
     ),
     "env unset": ("gitstore env unset order-sync staging",),
     "release create": (
@@ -113,6 +115,11 @@ EXAMPLES: Final[dict[str, tuple[str, ...]]] = {
     "release list": ("gitstore release list", "gitstore release list --project team-a --json"),
     "release rollback": ("gitstore release rollback 2026-48 --message 'Orders fail'",),
     "release show": ("gitstore release show 2026-48", "gitstore release show 2026-48 --json"),
+    "schedule cancel": ("gitstore schedule cancel 9f0c2d1e-8a54-4c1b-9f0e-2d3b4a5c6e7f",),
+    "schedule list": ("gitstore schedule list", "gitstore schedule list order-sync --json"),
+    "schedule publish": (
+        "gitstore schedule publish order-sync --at 2030-01-31T22:00Z --message 'The autumn catalogue'",
+    ),
     "secrets check": ("gitstore secrets check",),
     "secrets reset": ("gitstore secrets reset --yes",),
     "serve": (

@@ -17,7 +17,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
-LOOPS: Final = ("sync", "delivery", "upkeep")
+LOOPS: Final = ("sync", "delivery", "schedule", "upkeep")
 ENDINGS: Final = ("ended", "stalled")
 """Reasons for the replacement of a worker: it exited by itself, or it did not respond and was killed."""
 STALL_SECONDS: Final = 20.0

@@ -19,3 +19,16 @@ localize(document);
 new MutationObserver((changes) => {
   for (const change of changes) for (const node of change.addedNodes) if (node.nodeType === 1) localize(node);
 }).observe(document.body, { childList: true, subtree: true });
+
+// Fields for a time: typed in the reader's zone, sent in UTC. Without this script they are in UTC.
+for (const input of document.querySelectorAll("input[data-zone]")) {
+  const shift = (at) => new Date(at.getTime() - at.getTimezoneOffset() * 60000).toISOString().slice(0, 16);
+  const given = new Date(`${input.defaultValue}Z`);
+  if (!Number.isNaN(given.getTime())) input.value = shift(given);
+  const zone = Intl.DateTimeFormat().resolvedOptions().timeZone;
+  document.getElementById(input.dataset.zone).textContent = `a time in ${zone || "your zone"}; empty: now`;
+  input.form.addEventListener("formdata", (event) => {
+    const at = new Date(input.value);
+    if (!Number.isNaN(at.getTime())) event.formData.set(input.name, at.toISOString());
+  });
+}

@@ -14,8 +14,9 @@ from gitstore.unit_of_work import MOST_WORKFLOWS
 from service import access, lookup
 from service.access import Role
 from service.actions import environments as actions
+from service.actions import schedules
 from service.ui.rendering import blueprint
-from service.ui.visits import Visit, enter, field, go
+from service.ui.visits import Visit, enter, field, go, later
 from sync import environments, listing
 from sync.environments import ShownPointer
 from sync.listing import Wanted
@@ -59,7 +60,11 @@ def promote() -> Response:
     slugs = request.form.getlist("workflow")[: MOST_WORKFLOWS + 1]
     try:
         _check_chosen(slugs)
-        actions.promote(visit.caller, slugs, field("from"), field("to"), message=field("message").strip())
+        about = (slugs, field("from"), field("to"))
+        if (at := later()) is not None:
+            schedules.promote(visit.caller, *about, at, message=field("message").strip())
+            return go("list_environments", notice="scheduled")
+        actions.promote(visit.caller, *about, message=field("message").strip())
     except GitstoreError as error:
         return _promotion(visit, slugs, error)
     return go("list_environments", notice="promoted")

@@ -7,15 +7,23 @@ from typing import Final
 from flask import Response
 
 from gitstore.definition.quoting import clip
-from gitstore.errors import Code, GitstoreError, NotFoundError, StaleDraftError
+from gitstore.environments import CURRENT
+from gitstore.errors import (
+    Code,
+    ConflictError,
+    GitstoreError,
+    MalformedError,
+    NotFoundError,
+    StaleDraftError,
+)
 from gitstore.model import Permission
 from gitstore.names import parse_number
 from gitstore.states import yanked
 from service import lookup
-from service.actions import drafts, versions
+from service.actions import drafts, schedules, versions
 from service.ui.rendering import blueprint
 from service.ui.versions import change_between, find_published
-from service.ui.visits import Visit, enter, field, go, seen_draft
+from service.ui.visits import Visit, enter, field, go, later, seen_draft
 from sync import catalog
 
 _CHOICES: Final = 12
@@ -66,8 +74,11 @@ def make_current(slug: str, version: str) -> Response:
     slug, number = _published(visit, slug, version)
     hold, seen, message = bool(field("hold")), parse_number(field("seen")), field("message").strip()
     try:
+        if (at := later()) is not None:
+            schedules.move(visit.caller, slug, CURRENT, [(number, 100)], at, message=message, hold=hold)
+            return go("show_workflow", slug=slug, notice="scheduled")
         versions.move_current(visit.caller, slug, number, message=message, hold=hold, expected=seen)
-    except StaleDraftError as error:
+    except (ConflictError, MalformedError) as error:
         return _form(visit, slug, str(number), error, reverts=False)
     return go("show_workflow", slug=slug, notice="held" if hold else "moved", about={"version": number})
 

@@ -6,12 +6,13 @@ import hmac
 import json
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any, Final
 from urllib.parse import urlsplit
 
 from flask import Response, after_this_request, redirect, request
 
-from gitstore.errors import ForbiddenError, GitstoreError
+from gitstore.errors import ForbiddenError, GitstoreError, MalformedError
 from gitstore.model import Limits, Permission
 from service.access import Principal, authorize, may
 from service.caller import Caller
@@ -157,6 +158,21 @@ def limit_form() -> None:
 def field(name: str) -> str:
     """Return a field of the form with LF line ends and without NUL, which Git and Postgres cannot hold."""
     return request.form.get(name, "").replace("\0", "").replace("\r\n", "\n")
+
+
+def later() -> datetime | None:
+    """Return the time `at` of the form, at which it is to be carried out; None for now.
+
+    The script of the page sends the reader's time in UTC. Without it, the time counts as typed in UTC.
+    """
+    given = field("at").strip()
+    if not given:
+        return None
+    try:
+        at = datetime.fromisoformat(given)
+        return at.astimezone(UTC) if at.tzinfo is not None else at.replace(tzinfo=UTC)
+    except (ValueError, OverflowError):
+        raise MalformedError("the time is none such as 2030-01-31T22:00") from None
 
 
 def upload(most: int) -> bytes:

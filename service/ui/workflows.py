@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from functools import cache
 from importlib.resources import files
-from typing import Final
+from typing import Any, Final
 
 from flask import Response, jsonify, request
 
@@ -30,6 +30,7 @@ from gitstore.repository import Repository
 from gitstore.states import yank_of
 from service import changes, errors, lookup
 from service.actions import drafts, versions
+from service.actions import schedules as schedule_actions
 from service.actions import workflows as actions
 from service.actions.drafts import DiscardedDraft
 from service.caller import Caller
@@ -39,13 +40,14 @@ from service.ui.conflicts import commit_in, moved
 from service.ui.graph import Graph, draw_difference
 from service.ui.rendering import ago, blueprint, person, url
 from service.ui.versions import VersionView, change_between, view_of
-from service.ui.visits import Visit, enter, field, go, seen_draft, upload
-from sync import autosaves, catalog, environments, listing
+from service.ui.visits import Visit, enter, field, go, later, seen_draft, upload
+from sync import autosaves, catalog, environments, listing, schedules
 from sync.catalog import FullVersion
 from sync.listing import FILTERS
 
 PAGE: Final = 50
 _RECENT: Final = 5
+_SCHEDULES: Final = 20
 _SORTS: Final[tuple[listing.Sort, ...]] = ("updated", "name", "published")
 
 
@@ -162,6 +164,7 @@ def workflow_page(visit: Visit, slug: str, error: GitstoreError | None = None) -
         recent = catalog.history(tx, workflow.id, state="published", limit=_RECENT).rows
         pointers = environments.of_workflow(tx, workflow.id)
         unsaved = autosaves.own(tx, workflow.id, caller.principal.id) if visit.edits else []
+        scheduled = schedules.page(tx, caller.project_id, workflow=workflow.id, limit=_SCHEDULES)
     shown = (workflow.draft_number, workflow.current_number, workflow.latest_number)
     lookup.admit(caller, workflow.slug, *set(shown))
     rules = caller.rules
@@ -189,6 +192,8 @@ def workflow_page(visit: Visit, slug: str, error: GitstoreError | None = None) -
         pointers=pointers,
         yanked=yank,
         unsaved=unsaved,
+        scheduled=scheduled,
+        at=field("at"),
         change=change_between(current or latest, draft, rules),
         against=current or latest,
         small=small,
@@ -236,18 +241,27 @@ def _where(row: catalog.Workflow, change: Change) -> dict[str, str]:
 def publish(slug: str) -> Response:
     visit = enter(Permission.PUBLISH, f"publishing {clip(slug)}")
     slug = lookup.slug_of(visit.caller, slug)
+    given: dict[str, Any] = {"message": field("message").strip(), "activate": bool(field("activate"))}
     try:
-        published = versions.publish(
-            visit.caller,
-            slug,
-            message=field("message").strip(),
-            activate=bool(field("activate")),
-            expected=seen_draft(),
-        )
+        if (at := later()) is not None:
+            schedule_actions.publish(visit.caller, slug, at, **given, expected=seen_draft())
+            return go("show_workflow", slug=slug, notice="scheduled")
+        published = versions.publish(visit.caller, slug, **given, expected=seen_draft())
     except GitstoreError as error:
         return _refused(visit, slug, error)
     about = {"version": published.number, "current": published.version.is_current}
     return go("show_workflow", slug=slug, notice="published" if published.new else "same", about=about)
+
+
+@blueprint.post("/ui/workflows/<slug>/cancel-schedule")
+def cancel_schedule(slug: str) -> Response:
+    visit = enter(Permission.EDIT, f"cancelling a schedule of {clip(slug)}")
+    slug = lookup.slug_of(visit.caller, slug)
+    try:
+        schedule_actions.cancel(visit.caller, field("schedule"))
+    except GitstoreError as error:
+        return _refused(visit, slug, error)
+    return go("show_workflow", slug=slug, notice="schedule-cancelled")
 
 
 @blueprint.get("/ui/workflows/<slug>/discard")

@@ -81,12 +81,12 @@ PLACES = {
 class Trap:
     """Counts how often each place is passed, and kills this process at one of them."""
 
-    def __init__(self, at: str | None, nth: int) -> None:
+    def __init__(self, at: str | None, nth: int, places: Mapping[str, str] = PLACES) -> None:
         self.passed: Counter[str] = Counter()
-        self._at, self._nth = at, nth
+        self._at, self._nth, self._places = at, nth, places
 
     def install(self) -> None:
-        for name, place in PLACES.items():
+        for name, place in self._places.items():
             module, _, path = place.partition(":")
             owner: Any = importlib.import_module(module)
             *holders, last = path.split(".")

@@ -276,6 +276,10 @@ def everything(house: House) -> None:
         where project_id = %(project)s;
         insert into gitstore.checks values (%(project)s, 'verify', 'a', '', 1);
         insert into gitstore.check_runs values (%(project)s, 'verify');
+        insert into gitstore.schedules (project_id, workflow_id, kind, at, draft_commit, message, actor_id,
+            actor_name, actor_kind, due_at)
+        select project_id, id, 'publish', now(), draft_commit, '', %(user)s, 'x', 'token', now()
+        from gitstore.workflows where project_id = %(project)s;
         insert into gitstore.autosaves
             (project_id, workflow_id, actor_id, base_commit, on_draft, base_version, definition, message)
         select project_id, id, %(user)s, draft_commit, true, 1, 'x', '' from gitstore.workflows

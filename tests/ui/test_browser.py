@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -152,6 +153,8 @@ def pages(owner: Caller) -> dict[str, str]:
     rules = [{"name": "staging"}, {"name": "qa", "follows": True}]
     owner.call("PUT", "/environments", {"environments": rules})
     publish(owner, *urls(3))
+    at = (datetime.now(UTC) + timedelta(days=1)).isoformat()
+    owner.call("PUT", "/workflows/order-sync/current", {"version": 2, "at": at, "message": "Tomorrow"})
     broken = definition("Order sync", "https://four.example/").replace("https://four.example/", "")
     owner.call("POST", "/workflows/order-sync/versions", {"definition": broken, "message": "Not yet"})
     subscription = owner.call("POST", "/subscriptions", {"url": "https://subscriber.example/hooks"}).json

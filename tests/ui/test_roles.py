@@ -40,6 +40,7 @@ URLS: list[tuple[str, str, Role, int]] = [
     ("POST", f"{ONE}/versions/1/describe", Role.EDITOR, 303),
     ("GET", "/ui/environment-rules", Role.OWNER, 200),
     ("POST", "/ui/environment-rules", Role.OWNER, 412),
+    ("POST", f"{ONE}/cancel-schedule", Role.EDITOR, 404),
     ("GET", "/ui/releases", Role.VIEWER, 200),
     ("GET", "/ui/releases/first", Role.VIEWER, 200),
     ("GET", "/ui/releases/first/roll-back", Role.PUBLISHER, 200),

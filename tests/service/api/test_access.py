@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -38,6 +39,7 @@ class Call:
 UNKNOWN = "f006bb46-fe48-4d75-9eed-9f211fa75bee"
 HOST = "http://git.example"
 DRAFT = {"definition": definition("https://new.example/")}
+LATER = {"version": 1, "at": f"{datetime.now(UTC).year + 1}-01-01T00:00:00Z"}
 RELEASE = {"name": "r-1", "items": [{"workflow": "order-sync", "draft": True}]}
 CALLS = [
     Call("GET", "/workflows", "viewer", 200),
@@ -95,6 +97,10 @@ CALLS = [
     Call("POST", "/releases/preview", "viewer", 200, {"items": RELEASE["items"]}),
     Call("GET", "/releases/{release}", "viewer", 200),
     Call("POST", "/releases/{release}/rollback", "publisher", 200, {}),
+    Call("GET", "/schedules", "viewer", 200),
+    Call("GET", "/workflows/{id}/schedules", "viewer", 200),
+    Call("GET", "/schedules/{schedule}", "viewer", 200),
+    Call("DELETE", "/schedules/{schedule}", "editor", 204),
     Call("GET", "/audit", "owner", 200),
     Call("GET", "/tokens", "owner", 200),
     Call("POST", "/tokens", "owner", 201, {"name": "x", "role": "viewer"}),
@@ -165,6 +171,7 @@ def names(house: House) -> dict[str, str]:
         **{name: answer.json["id"] for name, answer in ids.items()},
         "environment": "qa",
         "release": owner.post("/releases", json=old).json["name"],
+        "schedule": owner.put("/workflows/order-sync/environments/qa", json=LATER).json["id"],
         "id": made.json["workflow_id"],
         "project": str(house.project.id),
         "user": user.json["user"],

@@ -59,7 +59,8 @@ def test_readiness_reports_a_stalled_worker(owner: Client, beats: Heartbeats) ->
     assert (stalled.status_code, stalled.json) == (200, {"status": "degraded", "worker": "stalled"})
     for loop in ("sync", "delivery"):
         beats.off(loop)
-    beats.beat("upkeep")
+    for loop in ("schedule", "upkeep"):
+        beats.beat(loop)
     assert owner.get("/readyz").json == {"status": "ok", "worker": "ok"}
 
 

@@ -20,7 +20,7 @@ from service.auth import Authenticator
 from service.issuers import User
 from tests.helpers import definition
 from tests.service.api.conftest import Client, House, opened, problem
-from tests.service.api.test_access import EVERY, USERS_ONLY
+from tests.service.api.test_access import EVERY, LATER, USERS_ONLY
 from tests.service.users import ISSUER, add_member
 from tests.ui.test_roles import FORM, NO_ID, URLS
 from tests.ui.visitor import HOST, Visitor
@@ -72,6 +72,7 @@ def names(house: House) -> dict[str, str]:
         **{name: answer.json["id"] for name, answer in ids.items()},
         "environment": "qa",
         "release": owner.post("/releases", json=old).json["name"],
+        "schedule": owner.put("/workflows/order-sync/current", json={**LATER, "message": SECRET}).json["id"],
         "id": made.json["workflow_id"],
         "project": str(house.project.id),
         "user": user.json["user"],

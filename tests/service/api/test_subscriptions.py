@@ -29,6 +29,7 @@ TYPES = [
     "workflow.updated",
     "workflow.renamed",
     "workflow.environment.changed",
+    "workflow.schedule.stopped",
     "workflow.version.diverged",
     "release.created",
     "subscription.disabled",

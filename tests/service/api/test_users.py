@@ -13,7 +13,7 @@ import pytest
 from service.access import Identity, Principal, Role
 from service.auth import Authenticator
 from tests.service.api.conftest import Client, House, definition, problem
-from tests.service.api.test_access import EVERY
+from tests.service.api.test_access import EVERY, LATER
 from tests.service.users import ISSUER, SECRET, add_member, jwt_of
 
 
@@ -148,9 +148,11 @@ def test_row_level_security_hides_a_tenants_rows_from_an_application_that_author
     owner.put("/workflows/order-sync/environments/qa", json={"version": 1, "message": "Secret reason"})
     items = [{"workflow": "order-sync", "version": 1}]
     owner.post("/releases", json={"name": "r-0", "items": items, "message": "Secret release"})
+    later = owner.put("/workflows/order-sync/current", json={**LATER, "message": "Secret plan"}).json["id"]
     names = {
         "environment": "qa",
         "release": "r-0",
+        "schedule": later,
         "id": workflow,
         "token": token,
         "subscription": subscription,
