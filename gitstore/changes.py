@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
-from dulwich.objects import Commit, ShaFile
+from dulwich.objects import Commit, ShaFile, Tag
 
 from gitstore import budget, environments, ledger, names, pending
 from gitstore.definition.document import summarize
@@ -89,6 +89,7 @@ class ChangeSet:
     prepared: Prepared = field(default_factory=Prepared)
     commits: list[Commit] = field(default_factory=list)
     refs: list[RefUpdate] = field(default_factory=list)
+    tag: Tag | None = None
 
     def __post_init__(self) -> None:
         self._before = self.repository.refs.read(names.ledger(self.slug))
@@ -168,7 +169,7 @@ class ChangeSet:
         objects = self.repository.objects
         if self.authorship.imported:
             return _upstream_facts(objects, oid)
-        commit, tag = objects.peel(oid)
+        commit, tag = (self.tag.object[1], self.tag) if self.tag is not None else objects.peel(oid)
         if self.authorship.message or (tag is not None and text(tag.message).strip()):
             return {}
         content = objects.commit(commit)
@@ -204,10 +205,14 @@ def record(
     verdicts: Sequence[Verdict],
     authorship: Authorship,
     prepared: Prepared | None = None,
+    tag: Tag | None = None,
 ) -> ChangeSet:
-    """Build the change set of one workflow's accepted saves and publications, in policy's order."""
+    """Build the change set of one workflow's accepted saves and publications, in policy's order.
+
+    `tag` is the object of a publication that is written with the change.
+    """
     slug = next(verdict.target.slug for verdict in verdicts if verdict.target)
-    change = ChangeSet(repository, slug, authorship, prepared or Prepared())
+    change = ChangeSet(repository, slug, authorship, prepared or Prepared(), tag=tag)
     known = change.newest is not None
     change.create_unless_there()
     before = draft = repository.refs.read(names.draft(slug))
@@ -256,8 +261,9 @@ def write(repository: WritableRepository, change_sets: Sequence[ChangeSet]) -> l
         # The first entry of a ledger includes the empty tree, which must be durable before the ledger ref.
         begins = any(not commit.parents for commit in commits)
         many = len(commits) > _MANY
-        new = [ledger.EMPTY_TREE, *commits] if begins else commits
-        (repository.objects.write_pack if many else repository.objects.write)(new)
+        tags = [change.tag for change in change_sets if change.tag is not None]
+        new = [*tags, *([ledger.EMPTY_TREE] if begins else []), *commits]
+        (repository.objects.write_pack if many else repository.objects.write_together)(new)
     for change in change_sets:
         repository.objects.keep(change.commits)
     # Sort by kind so that a directory shared by many workflows is synced once: ledgers, tags, the rest.

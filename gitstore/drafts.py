@@ -181,7 +181,7 @@ class DraftWriter:
             when=change.authorship.when,
             message=message,
         )
-        repository.objects.write([*new, commit])
+        repository.objects.write_together([*new, commit])
         name = names.draft(change.slug)
         before = repository.refs.read(name)
         accepted(repository, Command(name, before, commit.id))

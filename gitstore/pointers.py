@@ -400,7 +400,7 @@ def change_rulebook(
             when=store.clock(),
             message="Change the environments",
         )
-        store.objects.write([blob, tree, commit])
+        store.objects.write_together([blob, tree, commit])
         if moved := store.refs.update([RefUpdate(names.ENVIRONMENTS, before, commit.id)]):
             raise changes.concurrent_update(moved)
         return Rulebook(tuple(rules), commit.id.decode())

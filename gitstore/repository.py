@@ -29,6 +29,7 @@ from gitstore.errors import (
 from gitstore.git.commits import person, text, utc
 from gitstore.git.objects import Objects, UnrelatedCommits, WritableObjects
 from gitstore.git.refs import Refs, WritableRefs
+from gitstore.git.small_packs import SmallPacks
 from gitstore.model import (
     Definition,
     FileNames,
@@ -58,6 +59,7 @@ class Caches:
 
     definitions: DefinitionCache = field(default_factory=DefinitionCache)
     unrelated: UnrelatedCommits = field(default_factory=UnrelatedCommits)
+    small_packs: SmallPacks = field(default_factory=SmallPacks)
 
 
 class Repository:
@@ -95,6 +97,7 @@ class Repository:
         # slug -> the former names of its workflow. Names are not used again, so what was read stays true.
         self._former: dict[str, tuple[FormerName, ...]] = {}
         self.objects.unrelated = self._caches.unrelated
+        self.objects.small_packs = self._caches.small_packs
 
     def close(self) -> None:
         self.objects.close()
@@ -262,6 +265,7 @@ class Repository:
             try:
                 return self._state(slug)
             except IntegrityError:
+                self.refs.invalidate()
                 if self.refs.read(names.ledger(slug)) == tip:
                     raise
 

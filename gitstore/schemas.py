@@ -129,7 +129,7 @@ def change(store: Store, text: bytes | None, actor: Person, expected: Collection
             when=store.clock(),
             message="Remove the schema" if text is None else "Set the schema",
         )
-        store.objects.write([*new, commit])
+        store.objects.write_together([*new, commit])
         if damaged:
             store.refs.restore(names.SCHEMA, commit.id)
         elif store.refs.update([RefUpdate(names.SCHEMA, tip, commit.id)]):

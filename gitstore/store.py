@@ -247,10 +247,9 @@ class Store(WritableRepository):
                 advice = f"{moved.message}; or save the draft with base_version {state.latest}"
                 raise BaseMovedError(advice, latest=moved.latest, draft=self._draft_of(state)) from moved
             tag = self.version_tag(state, actors, message, when)
-            self.objects.write([tag])
             authorship = Authorship(actors.actor, when, message, activate, scheduled=scheduled)
             published = replace(verdict, command=Command(ref, None, tag.id))
-            changes.write_one(self, changes.record(self, [published], authorship))
+            changes.write_one(self, changes.record(self, [published], authorship, tag=tag))
             version = self.version(slug, state.next_number)
             return Published(version, activate and not state.held, new=True)
 

@@ -68,7 +68,8 @@ class FileUnitOfWork:
         with _held(self._path, fcntl.LOCK_EX), shared_lock(self._writers):
             self._complete()
             try:
-                yield
+                with self._repository.refs.cached_reads():
+                    yield
             finally:
                 self._complete()
 

@@ -118,9 +118,8 @@ class Caller:
 
     def check_visible(self) -> None:
         """Raise `project_not_found` unless Postgres shows the caller the project: Git has no second wall."""
-        with self.reading() as tx:
-            if catalog.project_by_id(tx, self.project_id) is None:
-                raise unknown_project(self.project.slug)
+        if catalog.project_by_id(self.reading_once(), self.project_id) is None:
+            raise unknown_project(self.project.slug)
 
     def stored_object(self, oid: bytes) -> ShaFile | None:
         """Return an object of the project that Postgres keeps with bytes that match its id, or None."""
@@ -141,10 +140,16 @@ class Caller:
 
     @contextmanager
     def writing(self) -> Iterator[Store]:
-        """Open the project's Store for writing; each write is mirrored before it returns."""
+        """Open the project's Store for writing; each write is mirrored before it returns.
+
+        What the block reads before a write is read again under the write's locks.
+        """
         self.check_visible()
         projects, database = self.services.projects, self.services.database
-        with closing(projects.writer(self.project, database, self.origin, patience=PATIENCE)) as store:
+        with (
+            closing(projects.writer(self.project, database, self.origin, patience=PATIENCE)) as store,
+            store.refs.cached_reads(),
+        ):
             yield store
 
     def actors(self, author: Person | None = None) -> Actors:

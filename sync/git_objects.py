@@ -29,7 +29,7 @@ from sync.db import Transaction
 LARGEST: Final = 2**20  # bytes of one object; a definition may have as many as the settings allow
 MOST_OBJECTS: Final = 20_000  # of one publication
 MOST_BYTES: Final = 64 * 2**20  # of one publication
-_SURELY_SMALL: Final = 64 * 2**10  # bytes on disk of a loose object; below, its size is not queried
+_SURELY_SMALL: Final = 64 * 2**10  # bytes; git is not asked for the size of a smaller object
 _BATCH: Final = 4 * 2**20  # bytes inserted by one statement
 _MOST_ROWS: Final = 2_000  # rows inserted by one statement
 
@@ -111,9 +111,9 @@ def of_publication(repository: Repository, slug: str, target: str, before: bytes
 
 
 def _unsure(repository: Repository, found: Iterable[tuple[bytes, bool]]) -> Iterator[bytes]:
-    """Yield the files that may be large: those in packs, and loose ones above `_SURELY_SMALL` on disk."""
+    """Yield the files that may be large: those in large packs, and others above `_SURELY_SMALL`."""
     for oid, is_file in found:
-        size = repository.objects.loose_size(oid) if is_file else 0
+        size = repository.objects.size(oid) if is_file else 0
         if size is None or size > _SURELY_SMALL:
             yield oid
 

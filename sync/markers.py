@@ -31,7 +31,6 @@ class Markers:
 
     def put(self, slugs: Collection[str]) -> list[Path]:
         """Create a marker for each of `slugs`, and return their paths."""
-        self._folder.mkdir(exist_ok=True)
         paths = [self._folder / f"{slug}.{time.time_ns()}.{secrets.token_hex(4)}" for slug in slugs]
         try:
             self.restore(paths)
@@ -45,7 +44,8 @@ class Markers:
         for path in paths:
             try:
                 path.hardlink_to(self._file)
-            except OSError:  # it exists, or the file does not, or the file system allows no more links
+            except OSError:  # it exists, or a folder or the file does not, or there may be no more links
+                path.parent.mkdir(exist_ok=True)
                 path.touch()
 
     def pending(self) -> dict[str, list[Path]]:

@@ -1,9 +1,11 @@
-"""Definitions that tests publish, and the wait for a condition."""
+"""Definitions that tests publish, the file of an object, and the wait for a condition."""
 
 from __future__ import annotations
 
+import subprocess
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 PATIENCE = 60.0
@@ -44,6 +46,17 @@ def definition(url: str = "https://a.example/", **top: Any) -> dict[str, Any]:
         for index, (name, kind, config) in enumerate(kinds)
     ]
     return {**top, "nodes": nodes, "edges": [{"id": "e", "source": "hook", "target": "call"}]}
+
+
+def object_file(repository: Path, oid: str) -> Path:
+    """The file that holds an object: all packs are unpacked for it, so that it can be damaged alone."""
+    for pack in (repository / "objects" / "pack").glob("*.pack"):
+        content = pack.read_bytes()
+        for path in (pack.with_suffix(".idx"), pack):
+            path.unlink()
+        unpack = ["git", "--git-dir", str(repository), "unpack-objects", "-q"]
+        subprocess.run(unpack, input=content, check=True)
+    return repository / "objects" / oid[:2] / oid[2:]
 
 
 def until(

@@ -87,6 +87,9 @@ def _partial_files(repository: Path) -> Iterator[Path]:
             for entry in os.scandir(folder):
                 if entry.name.startswith(("tmp_", ".tmp-")) and entry.is_file(follow_symlinks=False):
                     yield Path(entry.path)
+    for pack in (objects / "pack").glob("pack-*.pack"):
+        if not pack.with_suffix(".idx").exists():  # written first, and last to be removed
+            yield pack
 
 
 def _fanout(repository: Path) -> Iterator[Path]:

@@ -13,7 +13,7 @@ import re
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
@@ -25,7 +25,7 @@ from gitstore.git.objects import Objects
 from gitstore.git.process import FRUGAL, command, environment
 from gitstore.git.quarantine import references
 from gitstore.git.refs import Refs
-from gitstore.system import try_lock
+from gitstore.git.small_packs import SmallPacks, removing_packs
 from gitstore.unit_of_work import UnitOfWork
 
 GRACE: Final = 86_400.0
@@ -89,12 +89,13 @@ def collect(
     `check` is called between the steps and ends the run by raising: every step is complete in itself.
     """
     started = time.monotonic()
-    with exclusive(repository) as acquired:
+    with removing_packs(repository) as acquired:
         if not acquired:
             return None
         for step in (("pack-refs", "--all", "--prune"), ("repack", *_REPACK)):
             _run(repository, *step)
             check()
+        SmallPacks().combine_all(os.fspath(repository / "objects" / "pack"))
         if _packs(repository) > MOST_PACKS:
             # Nothing is dropped: unreachable objects become loose, where prune finds them.
             _run(repository, "repack", "-A", *_REPACK)
@@ -104,16 +105,6 @@ def collect(
         pruned = sum(_prune(repository, unit_of_work, grace, check, slice_size))
         (repository / _STAMP).touch()
         return Collected(pruned, _packs(repository), time.monotonic() - started)
-
-
-@contextmanager
-def exclusive(repository: Path) -> Iterator[bool]:
-    """Hold the lock of maintenance within the block; yield whether it was free."""
-    handle = os.open(repository / f"{_STAMP}.running", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        yield try_lock(handle)
-    finally:
-        os.close(handle)
 
 
 def _prune(
@@ -191,14 +182,15 @@ def _packs(repository: Path) -> int:
 
 def fsck(repository: Path) -> Iterator[str]:
     """Yield the problems that `git fsck --strict` reports, one per line."""
-    child = subprocess.run(
-        command(repository, "fsck", "--strict", "--full", "--no-dangling", "--no-progress"),
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        check=False,
-        env=environment(),
-    )
+    with removing_packs(repository):  # else a pack that is combined meanwhile would count as missing
+        child = subprocess.run(
+            command(repository, "fsck", "--strict", "--full", "--no-dangling", "--no-progress"),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            check=False,
+            env=environment(),
+        )
     if child.returncode:
         output = child.stdout.decode("utf-8", "replace").splitlines()
         # Drop the two lines about a broken link; a third line already reports the missing object.

@@ -6,30 +6,31 @@ damaged repository causes no other error from this module.
 
 from __future__ import annotations
 
+import os
 import time
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence, Set
 from contextlib import suppress
-from hashlib import sha1
 from heapq import heappop, heappush
-from io import FileIO
+from io import BytesIO
 from itertools import islice
 from pathlib import Path
 from typing import TypeVar
-from uuid import uuid4
 
 from dulwich.errors import ChecksumMismatch, FileFormatException, NotGitRepository, ObjectFormatException
 from dulwich.file import FileLocked
-from dulwich.object_format import DEFAULT_OBJECT_FORMAT
 from dulwich.object_store import DiskObjectStore
 from dulwich.objects import Blob, Commit, ObjectID, ShaFile, Tag, Tree
-from dulwich.pack import UnpackedObject, write_pack_index, write_pack_objects
+from dulwich.pack import UnpackedObject
 
 from gitstore.budget import spending
 from gitstore.errors import BusyError, Code, ConflictError, IntegrityError, ObjectsMissingError
-from gitstore.git.files import flush, fsync_folder, make_folder, make_folders
+from gitstore.git import small_packs
+from gitstore.git.files import fsync_folder, make_folders, read_file
+from gitstore.git.small_packs import SmallPacks
 
 T = TypeVar("T", bound=ShaFile)
+F = TypeVar("F")
 
 _UNREADABLE = (ChecksumMismatch, FileFormatException, ObjectFormatException, NotGitRepository, zlib.error,
                AssertionError, ValueError, IndexError, EOFError, OSError)  # fmt: skip
@@ -37,6 +38,8 @@ _UNREADABLE = (ChecksumMismatch, FileFormatException, ObjectFormatException, Not
 _LOOKS = 3
 _LARGEST_KEPT = 256 * 2**10
 _MOST_KEPT = 4 * 2**20  # bytes of objects cached by one instance, which lives for one request
+
+_LARGEST_TOGETHER = 2**20  # bytes of objects in a small pack
 
 _THEIRS, _OURS = 1, 2  # flags of a commit: from which of two tips it is reachable
 _MOST_PAIRS = 50_000
@@ -69,23 +72,28 @@ class Objects:
             folder, fsync_object_files=True, alternates=[behind] if behind is not None else None
         )
         self._folders = [folder, *([behind] if behind is not None else [])]
+        self._pack_folders = [f"{path}/pack" for path in self._folders]
         self.mostly_packed = False
         """Whether to search packs before loose files, because the requested objects arrived in a pack."""
         # A request reads the same few objects repeatedly while it is judged, recorded and mirrored.
         self._kept: dict[bytes, ShaFile] = {}
         self._room = _MOST_KEPT
+        self._listed = False
+        self.small_packs = SmallPacks()
         self.unrelated = UnrelatedCommits()
         self.elsewhere: Callable[[bytes], ShaFile | None] = lambda _oid: None
         """A reader's fallback source of objects that are missing here. Writers keep the default: none."""
 
     def close(self) -> None:
         """Close packs and their file descriptors, and clear the cache."""
-        self._store.close()
+        with suppress(BufferError):  # the traceback of an error about a damaged pack refers to its content
+            self._store.close()
         self._kept.clear()
         self._room = _MOST_KEPT
+        self._listed = False
 
     def __contains__(self, oid: bytes) -> bool:
-        if any(Path(path).exists() for path in self._paths(oid)):
+        if self._in_small_packs(SmallPacks.has, oid, lambda: any(map(os.path.exists, self._paths(oid)))):
             return True
         return any(ObjectID(oid) in self._store for _ in range(_LOOKS))
 
@@ -130,8 +138,7 @@ class Objects:
     def _read(self, oid: bytes) -> ShaFile:
         for looks_left in reversed(range(_LOOKS)):
             try:
-                first = None if self.mostly_packed else self._loose(oid)
-                return first or self._store[ObjectID(oid)]
+                return self._found(oid) or self._store[ObjectID(oid)]
             except KeyError as error:
                 if not looks_left:
                     if (found := self.elsewhere(oid)) is not None:
@@ -147,14 +154,41 @@ class Objects:
                     ) from error
         raise AssertionError("the last look returns or raises")
 
+    def _found(self, oid: bytes) -> ShaFile | None:
+        """Return the object if it is loose or in a small pack: without opening other packs."""
+        if self.mostly_packed:
+            return None
+        return self._in_small_packs(SmallPacks.read, oid, lambda: self._loose(oid))
+
+    def _in_small_packs(
+        self,
+        find: Callable[[SmallPacks, str, bytes], F | None],
+        oid: bytes,
+        loose: Callable[[], F | None],
+    ) -> F | None:
+        """Return what `find` finds in the known small packs, else `loose`, else in packs that are new."""
+        if not self._listed:
+            self._listed = True
+            for folder in self._pack_folders:
+                self.small_packs.refresh(folder)
+        for folder in self._pack_folders:
+            if found := find(self.small_packs, folder, oid):
+                return found
+        if found := loose():
+            return found
+        for folder in self._pack_folders:
+            if self.small_packs.refresh(folder) and (found := find(self.small_packs, folder, oid)):
+                return found
+        return None
+
     def _loose(self, oid: bytes) -> ShaFile | None:
         """Read a loose object first, unlike dulwich: a write asks for new objects, so no pack need be opened.
 
         Return None for a damaged one, too: a pack may hold another copy; if not, dulwich reports the damage.
         """
         for path in self._paths(oid):
-            with suppress(*_UNREADABLE), FileIO(path) as file:
-                found = ShaFile.from_file(file)
+            with suppress(*_UNREADABLE):
+                found = ShaFile.from_file(BytesIO(read_file(path)))
                 if found.id == oid:
                     return found
         return None
@@ -164,12 +198,16 @@ class Objects:
         name = oid.decode()
         return (f"{folder}/{name[:2]}/{name[2:]}" for folder in self._folders)
 
-    def loose_size(self, oid: bytes) -> int | None:
-        """Return the size on disk (bytes, compressed) of a loose object, or None if it is in a pack."""
-        for path in self._paths(oid):
-            with suppress(FileNotFoundError):
-                return Path(path).stat().st_size
-        return None
+    def size(self, oid: bytes) -> int | None:
+        """Return the size of an object, compressed if it is loose; None if it is in a large pack."""
+
+        def loose() -> int | None:
+            for path in self._paths(oid):
+                with suppress(FileNotFoundError):
+                    return Path(path).stat().st_size
+            return None
+
+        return self._in_small_packs(SmallPacks.size, oid, loose)
 
     def commit(self, oid: bytes) -> Commit:
         return self._typed(oid, Commit)
@@ -292,28 +330,22 @@ class WritableObjects(Objects):
             sync_fanout(folder)
 
     @spending("git")
+    def write_together(self, new: Sequence[ShaFile]) -> None:
+        """Write the objects of one write, durable on return: as a small pack, which costs less than files."""
+        items = list({item.id: item for item in new}.values())
+        small = sum(item.raw_length() for item in items) <= _LARGEST_TOGETHER
+        folder = self._pack_folders[0]
+        if len(items) > 1 and small and not self.small_packs.is_full(folder):
+            self.small_packs.write(folder, items)
+            self.keep(items)
+        else:
+            self.write(new)
+
+    @spending("git")
     def write_pack(self, new: Sequence[ShaFile]) -> None:
-        """Write many objects as one pack, which costs two fsyncs in total; each loose object costs two."""
-        folder = self.folder / "pack"
-        make_folder(folder)
-        name = f"pack-{sha1(b''.join(sorted(item.id for item in new))).hexdigest()}"  # noqa: S324 - as git's
-        temporary = [folder / f"tmp_{kind}_{uuid4().hex}" for kind in ("pack", "idx")]
-        try:
-            with temporary[0].open("xb") as file:
-                entries, checksum = write_pack_objects(file, list(new), DEFAULT_OBJECT_FORMAT)
-                flush(file)
-            with temporary[1].open("xb") as file:
-                index = sorted((bytes(oid), offset, crc) for oid, (offset, crc) in entries.items())
-                write_pack_index(file, index, checksum)
-                flush(file)
-            # A pack exists once its index does, so the index comes last.
-            for path, suffix in zip(temporary, (".pack", ".idx"), strict=True):
-                path.chmod(0o444)
-                path.rename(folder / f"{name}{suffix}")
-            fsync_folder(folder)
-        finally:
-            for path in temporary:
-                path.unlink(missing_ok=True)
+        """Write many objects as one pack, which costs three fsyncs in total; each loose object costs two."""
+        items = {item.id: item for item in new}.values()
+        small_packs.write(self.folder / "pack", map(small_packs.entry_of, items), len(items))
 
     def _write_one(self, item: ShaFile) -> None:
         """Write one object; retry if another writer holds its lock, or if git's gc removed the folder."""

@@ -18,10 +18,9 @@ import re
 import stat
 import subprocess
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from io import FileIO
 from itertools import groupby, islice
 from pathlib import Path
 
@@ -30,7 +29,7 @@ from dulwich.file import FileLocked, GitFile, _GitFile
 from gitstore import names
 from gitstore.budget import spending
 from gitstore.errors import BusyError, GitstoreError, IntegrityError
-from gitstore.git.files import flush_all, fsync_folder, make_folders, release
+from gitstore.git.files import flush_all, fsync_folder, make_folders, read_file, release
 from gitstore.git.packed_refs import PackedRefs
 from gitstore.git.process import command, environment
 
@@ -61,15 +60,16 @@ class Refs:
 
     @contextmanager
     def cached_reads(self) -> Iterator[None]:
-        """Cache reads within the block, for a caller that holds the lock of all refs it reads.
+        """Cache reads within the block: while the caller holds the lock of all refs it reads, or before.
 
-        A write by a process without that lock is caught by the compare-and-swap, which reads from disk.
+        A write by a process without that lock is caught by the compare-and-swap, which reads from disk. A
+        block within another begins, and ends, with an empty cache.
         """
-        self._seen = {}
+        outer, self._seen = self._seen, {}
         try:
             yield
         finally:
-            self._seen = None
+            self._seen = None if outer is None else {}
             self._close_snapshot()
 
     def invalidate(self) -> None:
@@ -175,8 +175,7 @@ class Refs:
 
     def _read_loose(self, name: bytes) -> bytes | None:
         try:
-            with FileIO(self._root + name) as file:
-                content = file.read()
+            content = read_file(self._root + name)
         except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
             return None
         except OSError as error:
@@ -231,23 +230,35 @@ class WritableRefs(Refs):
         process creates a tag of the set although it is locked; refs before it in the set are then written.
         """
         held: dict[bytes, _GitFile] = {}
-        self.invalidate()
         try:
-            self._make_folders(update.name for update in updates)
             for update in sorted(updates, key=lambda update: update.name):
-                held[update.name] = self._lock(update.name)
-            moved = [update.name for update in updates if self._read(update.name) != update.old]
+                held[update.name] = self._lock(update.name, [update.name for update in updates])
+            moved = [update.name for update in updates if self._read_in_place(update.name) != update.old]
             if moved:
+                self.invalidate()
                 return moved
             for update in updates:
                 held[update.name].write(update.new + b"\n")
             flush_all([held[update.name] for update in updates])
             self.before_writing()
             self._commit(updates, held)
+        except BaseException:
+            self.invalidate()
+            raise
         finally:
             for lock in held.values():
                 release(lock)
+        if self._seen is not None:
+            self._seen.update((update.name, update.new) for update in updates)
         return []
+
+    def _read_in_place(self, name: bytes) -> bytes | None:
+        """Return what a locked ref holds on disk; a new file must have a place. Raises `integrity`."""
+        loose = self._read_loose(name)
+        if loose is not None:
+            return loose
+        self.check_place(name)
+        return self._read_packed(name)
 
     def _commit(self, updates: Sequence[RefUpdate], held: Mapping[bytes, _GitFile]) -> None:
         """Move the lock files into place; a folder is fsynced before the next folder's refs appear."""
@@ -292,29 +303,31 @@ class WritableRefs(Refs):
         with suppress(NotADirectoryError):  # reported for the ref that is then locked
             make_folders(map(self._path, dict.fromkeys(map(_folder, refs))))
 
-    def _lock(self, name: bytes) -> _GitFile:
-        self.check_place(name)
+    def _lock(self, name: bytes, planned: Collection[bytes]) -> _GitFile:
+        """Lock `name`. If its folder does not exist, make those of all `planned` refs, at the same cost."""
         deadline = time.monotonic() + _LOCK_PATIENCE
         while True:
             try:
                 # No fsync on close: `flush_all` has already synced all files of the set at once.
                 return GitFile(self._root + name, "wb", fsync=False)
             except (FileLocked, FileNotFoundError) as error:
-                # Held by another writer, or the folder was just emptied and removed by git.
+                # Held by another writer; or the folder is new, or was just emptied and removed by git.
                 if time.monotonic() > deadline:
                     raise BusyError(
                         f"{names.show(name)} is locked by another process: try again",
                         ref=names.show(name),
                     ) from error
-                time.sleep(0.005)
-                self._make_folders([name])
+                if isinstance(error, FileLocked):
+                    time.sleep(0.005)
+                self._make_folders(planned)
             except NotADirectoryError as error:
                 raise _in_the_way(name) from error
 
     def restore(self, name: bytes, new: bytes) -> None:
         """Set `name` to `new` regardless of its value, even if damaged: for `gitstore repair`."""
         self.invalidate()
-        lock = self._lock(name)
+        self.check_place(name)
+        lock = self._lock(name, [name])
         try:
             lock.write(new + b"\n")
             flush_all([lock])

@@ -15,6 +15,7 @@ from gitstore.git import maintenance
 from gitstore.git.maintenance import collect, due
 from gitstore.git.objects import Objects
 from gitstore.git.quarantine import quarantine, references
+from gitstore.git.small_packs import removing_packs
 from gitstore.model import Person
 from gitstore.repository import Repository
 from gitstore.store import Actors, Store
@@ -136,21 +137,23 @@ def test_a_push_in_quarantine_outlives_it(bare: Path) -> None:
 
 def test_two_concurrent_runs_are_one(bare: Path) -> None:
     """The second returns None and does nothing."""
-    with maintenance.exclusive(bare):
+    with removing_packs(bare):
         assert collect(bare, FileUnitOfWork(Repository(bare, PROJECT))) is None
 
 
-def test_many_packs_become_one(bare: Path, monkeypatch: pytest.MonkeyPatch, git: Git) -> None:
+def test_many_packs_become_one(
+    bare: Path, monkeypatch: pytest.MonkeyPatch, git: Git, commit: Callable[..., str]
+) -> None:
+    """Those of git, which hold deltas; gitstore's own become one each time."""
     monkeypatch.setattr(maintenance, "MOST_PACKS", 2)
-    store = Store(bare, PROJECT, FileUnitOfWork)
     counts = []
-    for label in ("one", "two", "three"):
-        publish(store, "a", label)
+    for number in range(3):
+        text = "".join(f"line {number} of {line}\n" for line in range(2_000))
+        git("update-ref", f"refs/heads/{number}", commit(files={"a": text, "b": text + "and more"}))
         done = collect(bare, FileUnitOfWork(Repository(bare, PROJECT)))
         assert done is not None
         counts.append(done.packs)
     assert counts == [1, 2, 1]
-    store.close()
     git("fsck", "--strict")
 
 

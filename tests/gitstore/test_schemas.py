@@ -25,6 +25,7 @@ from gitstore.repository import Repository
 from gitstore.schemas import NONE
 from gitstore.store import ANY, Actors, Store
 from gitstore.unit_of_work import FileUnitOfWork
+from tests.helpers import object_file
 
 ROOT = Path(__file__).parents[2]
 PROJECT = UUID("0f8fad5b-d9cb-469f-a165-70867728950e")
@@ -250,7 +251,7 @@ def test_a_damaged_schema_blocks_publishing_until_it_is_set_again(bare: Path, da
     store.create_workflow("steps", Content(raw=b"steps: []\n"), ANN)
     if damage == "object":
         blob = store.objects.tree(store.objects.commit(commit.encode()).tree)[b"schema.json"][1].decode()
-        (store.path / "objects" / blob[:2] / blob[2:]).unlink()
+        object_file(store.path, blob).unlink()
     else:
         (store.path / names.SCHEMA.decode()).write_bytes(b"garbage\n")
     fresh = Repository(store.path, PROJECT, rules=Rules.SCHEMA)

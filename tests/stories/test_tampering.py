@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.helpers import until
+from tests.helpers import object_file, until
 from tests.stories.instance import Author, Caller, Service, contents, definition, everything
 
 
@@ -63,7 +63,7 @@ def test_a_damaged_ref_and_a_corrupt_object_leave_the_others_readable(
     path = own_service.repository
     (path / "refs/tags/a/v2").write_bytes(b"\0" * 41)
     blob = git(own_service, "rev-parse", "b/v1:workflow.yaml")
-    broken = path / "objects" / blob[:2] / blob[2:]
+    broken = object_file(path, blob)
     broken.chmod(0o644)
     broken.write_bytes(b"torn")
     for number, label in ((1, "one"), (2, "two"), (3, "three")):

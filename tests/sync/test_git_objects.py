@@ -17,6 +17,7 @@ from sync import git_objects
 from sync.integrity import verify
 from sync.integrity.rebuild import rebuild
 from sync.integrity.repair import repair, start_above
+from tests.helpers import object_file
 from tests.sync.conftest import House
 from tests.sync.test_immutability import RUNTIME, acting_as
 from tests.sync.test_marks import put_back, states
@@ -176,7 +177,7 @@ def test_versions_that_the_repository_lost_come_back_under_the_same_ids(shop: Ho
 
 def test_a_missing_object_of_a_version_is_restored(shop: House) -> None:
     blob = shop.git("rev-parse", "order-sync/v2:workflow.yaml")
-    (shop.store.path / "objects" / blob[:2] / blob[2:]).unlink()
+    object_file(shop.store.path, blob).unlink()
     shop.store.objects.close()
     assert any(blob in line for line in findings(shop))
     (line,) = repair(shop.writes)
@@ -228,6 +229,7 @@ def test_a_lost_workflow_is_published_again(shop: House) -> None:
 def test_a_version_without_its_objects_stays_lost_and_is_reported(shop: House) -> None:
     oid = refs(shop)["refs/tags/order-sync/v5"]
     put_back(shop, "order-sync", 3)
+    shop.git("repack", "-a", "-d", "-q")
     shop.git("prune", "--expire=now")
     shop.store.objects.close()
     shop.tamper("delete from gitstore.git_objects where oid = %(oid)s", oid=oid)

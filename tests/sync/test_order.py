@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from tests.helpers import definition
 from tests.sync.conftest import House
 from tests.sync.kill_points import ROOT, push_request
 
@@ -19,26 +20,34 @@ pytestmark = pytest.mark.skipif(shutil.which("strace") is None, reason="strace i
 
 _CALL = re.compile(r"(\w+)\((.*)\)\s+= (-?\d+)")
 _PATH = re.compile(r'"([^"]*)"')
+_OBJECTS = re.compile(r"objects/(../\w{38}|pack/pack-\w{40}[.](pack|idx))")
+_DURABLE = "fsync,fdatasync,rename,renameat,renameat2,link,linkat,mkdir,mkdirat"
 _FD = re.compile(r"^\d+<([^>]*)>")
 
 
-def traced(house: House, conninfo: str, write: dict[str, Any], folder: Path) -> list[tuple[str, str]]:
-    """(what, path) of each durable step: `sync <file or folder>`, `from <old>` and `name <new>`, in order."""
+def calls_of(
+    house: House, conninfo: str, write: dict[str, Any], folder: Path, traced: str
+) -> list[tuple[str, str, bool]]:
+    """(name, arguments, whether it succeeded) of each system call of a write that names the repository."""
     out = folder / "trace"
     child = subprocess.run(
-        ["strace", "-f", "-y", "-qq", "-o", str(out), "-s", "400",
-         "-e", "trace=fsync,fdatasync,rename,renameat,renameat2,link,linkat,mkdir,mkdirat",
+        ["strace", "-f", "-y", "-qq", "-o", str(out), "-s", "400", "-e", f"trace={traced}",
          sys.executable, "-m", "tests.sync.kill_points", str(house.store.path), str(house.project), conninfo],
         input=json.dumps({"write": write, "at": None, "nth": 0}) + "\n",
         capture_output=True, text=True, check=True, cwd=ROOT,
     )  # fmt: skip
     assert json.loads(child.stdout)["ended"] is not None
+    found = map(_CALL.search, out.read_text().splitlines())
+    calls = [(call[1], call[2], not call[3].startswith("-")) for call in found if call is not None]
+    return [call for call in calls if str(house.store.path) in call[1]]
+
+
+def traced(house: House, conninfo: str, write: dict[str, Any], folder: Path) -> list[tuple[str, str]]:
+    """(what, path) of each durable step: `sync <file or folder>`, `from <old>` and `name <new>`, in order."""
     steps = []
-    for line in out.read_text().splitlines():
-        found = _CALL.search(line)
-        if found is None or found[3].startswith("-"):
+    for call, arguments, succeeded in calls_of(house, conninfo, write, folder, _DURABLE):
+        if not succeeded:
             continue
-        call, arguments = found[1], found[2]
         if call.endswith("sync"):
             steps.append(("sync", (_FD.match(arguments) or ["", ""])[1]))
         elif call.startswith("mkdir"):
@@ -52,7 +61,7 @@ def traced(house: House, conninfo: str, write: dict[str, Any], folder: Path) -> 
 def check_order(steps: list[tuple[str, str]], tag: str) -> None:
     """Objects, their folders, the ledger and its folder, then the tag and its folder."""
     place = steps.index(("name", tag))
-    objects = [path for what, path in steps if what == "name" and re.fullmatch(r"objects/../\w{38}", path)]
+    objects = [path for what, path in steps if what == "name" and _OBJECTS.fullmatch(path)]
     assert objects
     for path in objects:
         named = steps.index(("name", path))
@@ -87,3 +96,20 @@ def test_a_push_is_durable_in_the_same_order(house: House, conninfo: str, tmp_pa
     check_order(steps, "refs/tags/a/v2")
     arrived = [path for what, path in steps if what == "sync" and "tmp_objdir-incoming-" in path]
     assert len([path for path in arrived if "tmp_obj_" in path]) == 6
+
+
+@pytest.mark.parametrize(("kind", "syncs", "calls"), [("save", 5, 43), ("publish", 7, 54)])
+def test_a_write_makes_few_system_calls(
+    house: House, conninfo: str, tmp_path: Path, kind: str, syncs: int, calls: int
+) -> None:
+    """Each fsync and each use of a path is a round trip, or several, on a volume of several machines.
+
+    The process is new: it also reads the small packs, which a web process keeps in memory.
+    """
+    house.publish("a")
+    house.save("a", "https://b.example/")
+    write = {"kind": kind, "slug": "a", "definition": definition("https://c.example/")}
+    calls_made = calls_of(house, conninfo, write, tmp_path, "file,fsync,fdatasync")
+    paths = [call for call in calls_made if '"",' not in call[1] and call[0] != "execve"]
+    assert sum(call.endswith("sync") for call, *_ in paths) <= syncs
+    assert sum(not call.endswith("sync") for call, *_ in paths) <= calls, paths

@@ -22,6 +22,7 @@ from sync.db import Claims, user_claims
 from sync.integrity import rebuild
 from sync.integrity.verify import verify
 from sync.unit_of_work import MirrorUnitOfWork, exclusive
+from tests.helpers import object_file
 from tests.sync.conftest import WHO, House
 
 ADA, BOB, CLEO, EVE = (UUID(int=number) for number in range(1, 5))
@@ -232,7 +233,7 @@ def test_a_new_schema_judges_drafts_again_and_leaves_versions(house: House) -> N
         blob = house.store.objects.tree(house.store.objects.commit(first.encode()).tree)[SCHEMA_FILE][
             1
         ].decode()
-        (house.store.path / "objects" / blob[:2] / blob[2:]).unlink()
+        object_file(house.store.path, blob).unlink()
         rebuild.rebuild(house.database, [repository])
         assert house.rows("workflow_versions") == rows
     with house.database.as_owner() as tx:

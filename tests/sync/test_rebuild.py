@@ -14,6 +14,7 @@ from gitstore.errors import Code, GitstoreError, ObjectsMissingError
 from gitstore.names import version_id
 from sync import derive, reconcile
 from sync.integrity import processes, rebuild, verify
+from tests.helpers import object_file
 from tests.sync.conftest import House
 
 
@@ -147,7 +148,7 @@ def test_a_failure_on_the_way_leaves_the_rows_as_they_were(
     before = shop.mirrored()
     fresh = shop.unmirrored()
     blob = next(row for row in before[1] if row["version_number"] == 3)["blob_sha"]
-    (shop.store.path / "objects" / blob[:2] / blob[2:]).unlink()
+    object_file(shop.store.path, blob).unlink()
     with pytest.raises(GitstoreError):
         rebuild.rebuild(shop.database, [fresh])
     assert shop.mirrored() == before
@@ -276,7 +277,7 @@ def test_a_large_project_is_rebuilt_and_verified_in_processes(
     assert steps == [(0, 7), (2, 7), (4, 7), (6, 7), (7, 7)]
     assert house.mirrored() == before
     blob = before[1][3]["blob_sha"]
-    (house.store.path / "objects" / blob[:2] / blob[2:]).unlink()
+    object_file(house.store.path, blob).unlink()
     with pytest.raises(ObjectsMissingError, match=blob) as missing:
         rebuild.rebuild(house.database, [house.unmirrored()])
     assert missing.value.data["oid"] == blob

@@ -12,6 +12,7 @@ from gitstore.errors import Code, GitstoreError
 from sync.db import Database
 from sync.reconcile import full_pass, reconcile
 from sync.unit_of_work import MirrorUnitOfWork
+from tests.helpers import object_file
 from tests.sync.conftest import House
 
 
@@ -133,7 +134,7 @@ def test_a_reconcile_leaves_alone_what_has_no_current_version(house: House) -> N
     house.store.clear_current("cleared", house.who)
     house.tamper("update gitstore.workflows set current_version_id = null where slug = 'damaged'")
     tip = house.git("rev-parse", "refs/ledger/damaged")
-    (house.store.path / "objects" / tip[:2] / tip[2:]).unlink()
+    object_file(house.store.path, tip).unlink()
     before = house.mirrored()
     report = reconcile(MirrorUnitOfWork(house.database, house.unmirrored()))
     assert (report.facts, list(report.failures)) == ([], ["damaged"])

@@ -12,6 +12,7 @@ from gitstore.errors import Code, GitstoreError
 from sync.integrity import verify
 from sync.integrity.rebuild import rebuild
 from sync.integrity.repair import repair
+from tests.helpers import object_file
 from tests.sync.conftest import House
 
 
@@ -156,7 +157,7 @@ def test_a_torn_page_in_packed_refs_loses_no_ref(shop: House) -> None:
 def test_a_ref_without_objects_is_reported_and_left(shop: House) -> None:
     oid = shop.store.version_tags("order-sync")[2]
     (shop.store.path / "refs/tags/order-sync/v2").unlink()
-    (shop.store.path / "objects" / oid[:2] / oid[2:]).unlink()
+    object_file(shop.store.path, oid).unlink()
     shop.store.objects.close()
     shop.tamper("delete from gitstore.git_objects where oid = %(oid)s", oid=oid)
     (line,) = repair(shop.writes)
@@ -187,7 +188,7 @@ def test_all_damage_is_reported_in_one_pass(shop: House) -> None:
         row for row in shop.rows("workflow_versions") if row["workflow_id"] == shop.workflow_id("order-sync")
     )
     blob = next(row["blob_sha"] for row in ours if row["version_number"] == 1)
-    broken = shop.store.path / "objects" / blob[:2] / blob[2:]
+    broken = object_file(shop.store.path, blob)
     broken.chmod(0o644)
     broken.write_bytes(b"garbage")
     lines = findings(shop)

@@ -11,6 +11,7 @@ from gitstore.model import Rules
 from sync.integrity import verify
 from sync.integrity.rebuild import rebuild
 from sync.integrity.verify import ACCEPT, REBUILD, RECONCILE, RESTORE
+from tests.helpers import object_file
 from tests.sync.conftest import House
 
 
@@ -176,7 +177,7 @@ def test_a_publication_killed_before_its_tag_is_no_difference(shop: House) -> No
 
 def test_a_missing_object_is_found_and_named(shop: House) -> None:
     blob = next(row for row in shop.rows("workflow_versions") if row["version_number"] == 2)["blob_sha"]
-    (shop.store.path / "objects" / blob[:2] / blob[2:]).unlink()
+    object_file(shop.store.path, blob).unlink()
     fresh = shop.unmirrored()
     (finding,) = verify.verify(shop.database, fresh)
     assert (finding.workflow, finding.version, finding.advice) == ("order-sync", 2, RESTORE)
