@@ -17,7 +17,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-import bench.reads  # noqa: F401 - the modules register their measures
+import bench.reads
+import bench.writes  # noqa: F401 - the modules register their measures
 from bench import report
 from bench.report import Row
 from bench.rig import FULL, MEASURES, SMALL, TINY, Form, Measure, Rig, SkippedError

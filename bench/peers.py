@@ -79,7 +79,7 @@ _SAVE: Final[LiteralString] = """
         id, workflow_id, project_id, version_number, state, created_at, commit_sha, ref_oid, tree_sha,
         blob_sha, file_name, digest, definition, definition_text, valid, message, author_name, author_email)
     values (gen_random_uuid(), %(workflow)s, %(project)s, %(number)s, 'draft', now(), %(oid)s, %(oid)s,
-        %(oid)s, %(oid)s, 'workflow.yaml', %(digest)s, %(text)s, %(text)s, true, 'Save', %(by)s,
+        %(oid)s, %(oid)s, 'workflow.yaml', %(digest)s, %(text)s::text::jsonb, %(text)s, true, 'Save', %(by)s,
         'ann@example.test')
     on conflict (workflow_id, version_number) do update set created_at = excluded.created_at,
         commit_sha = excluded.commit_sha, ref_oid = excluded.ref_oid, tree_sha = excluded.tree_sha,

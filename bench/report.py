@@ -43,7 +43,7 @@ class Row:
         bar = str(self.bar) if self.bar else ""
         if self.figure is None:
             return [self.what, "", "", "", bar, f"{self.verdict}: {self.error}"]
-        value = shown(self.figure.value, self.bar.unit if self.bar else "x")
+        value = shown(self.figure.value, self.figure.unit)
         return [self.what, self.figure.ours, self.figure.theirs, value, bar, self.verdict]
 
 

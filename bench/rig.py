@@ -67,10 +67,16 @@ class Figure:
     value: float
     ours: str = ""
     theirs: str = ""
+    unit: str = "x"
 
 
 def ratio(ours: float, theirs: float, unit: str) -> Figure:
     return Figure(ours / theirs, shown(ours, unit), shown(theirs, unit))
+
+
+def beside(ours: float, theirs: float | None, unit: str) -> Figure:
+    """`ours` is what the bar is about."""
+    return Figure(ours, shown(ours, unit), shown(theirs, unit) if theirs is not None else "", unit)
 
 
 Figures = Mapping[str, Figure]
@@ -266,6 +272,10 @@ class Rig:
         """The owner of a new, empty project."""
         self._count += 1
         return self.service.project(f"{name}-{self._count}", rules)
+
+    def owner(self, project: str) -> Caller:
+        """An owner of a project."""
+        return Caller(self.service.url, project, self.ours(project).tokens[0])
 
     def ours(self, project: str, clients: int = 1) -> Side:
         """gitstore, with a token for each client: requests of one token may take turns."""
