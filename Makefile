@@ -29,6 +29,5 @@ soak:  ## long sequences: kills, crowds and corpora, minutes to hours
 cluster-test:  ## three nodes on a replicated volume, under faults; needs root, GlusterFS, HAProxy and PgBouncer
 	uv run pytest -m soak -n 0 -s tests/cluster
 
-bench:  ## each endpoint, then the ratios to plain Postgres and to git http-backend
-	uv run python -m bench.endpoints
-	uv run python -m bench.ratios
+bench:  ## one table: gitstore beside Flask on Postgres and git http-backend, with the bar of each figure
+	uv run python -m bench

@@ -106,10 +106,11 @@ def object_id(kind: bytes, content: bytes) -> bytes:
 def script(workflows: int, *, versions: int = VERSIONS, ledgers: bool = True) -> Iterator[bytes]:
     """Yield what git fast-import reads to make `workflows`, with a ledger each unless not wanted."""
     for number in range(workflows):
-        yield from _workflow(slug(number), versions, ledgers)
+        yield from workflow(slug(number), versions, ledgers=ledgers)
 
 
-def _workflow(of: str, versions: int, ledgers: bool) -> Iterator[bytes]:
+def workflow(of: str, versions: int, *, ledgers: bool) -> Iterator[bytes]:
+    """Yield what makes one workflow."""
     entry = ledger.draft_entry(None, None, LedgerKind.CREATED, ANN, _BEGUN)
     entries, parent = [entry], b""
     for number in range(1, versions + 1):
@@ -169,12 +170,12 @@ def _key(sizes: Sequence[int]) -> str:
     return hashlib.sha256(b"".join([repr(sizes).encode(), *script(2), *schema])).hexdigest()[:16]
 
 
-def seeded(sizes: Sequence[int], report: Report = print) -> Path:
+def seeded(sizes: Sequence[int], report: Report = print, cache: Path = CACHE) -> Path:
     """Return the data folder in the cache with projects of `sizes`. It is made if it is not there."""
-    made = CACHE / f"seeds-{_key(tuple(sizes))}"
+    made = cache / f"seeds-{_key(tuple(sizes))}"
     if not made.is_dir():
-        CACHE.mkdir(mode=0o711, exist_ok=True)
-        folder = Path(tempfile.mkdtemp(dir=CACHE, prefix="making-"))
+        cache.mkdir(mode=0o711, exist_ok=True)
+        folder = Path(tempfile.mkdtemp(dir=cache, prefix="making-"))
         folder.chmod(0o711)
         try:
             _make(folder / "data", sizes, report)
@@ -184,9 +185,9 @@ def seeded(sizes: Sequence[int], report: Report = print) -> Path:
     return made
 
 
-def copied(sizes: Sequence[int], folder: Path, report: Report = print) -> Path:
+def copied(sizes: Sequence[int], folder: Path, report: Report = print, cache: Path = CACHE) -> Path:
     """Copy the data folder with projects of `sizes` to `folder`; share blocks where the file system can."""
-    subprocess.run(["cp", "-a", "--reflink=auto", str(seeded(sizes, report)), str(folder)], check=True)
+    subprocess.run(["cp", "-a", "--reflink=auto", str(seeded(sizes, report, cache)), str(folder)], check=True)
     return folder
 
 
