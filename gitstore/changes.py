@@ -115,8 +115,10 @@ class ChangeSet:
     def create_unless_there(
         self, name: str | None = None, description: str | None = None, created_at: datetime | None = None
     ) -> None:
-        if self.newest is None:
-            self.append(LedgerKind.CREATED, name=name, description=description, created_at=created_at)
+        """Begin the ledger, or begin the workflow again if it was deleted."""
+        if self.newest is None or self.repository.was_deleted(self.slug):
+            facts = {"name": name, "description": description, "created_at": created_at}
+            self.append(LedgerKind.CREATED, **facts, archived=False)
 
     def move(self, name: bytes, old: bytes | None, new: bytes) -> None:
         if old != new:

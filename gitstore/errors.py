@@ -58,6 +58,8 @@ class Code(StrEnum):
     SCHEDULE_EXISTS = "schedule_exists"
     SCHEDULE_MISSED = "schedule_missed"
     WORKFLOW_ARCHIVED = "workflow_archived"
+    WORKFLOW_PUBLISHED = "workflow_published"
+    NOT_RUNNING = "not_running"
     UPGRADE_UNFINISHED = "upgrade_unfinished"
     # Definitions.
     DEFINITION_UNPARSABLE = "definition_unparsable"

@@ -389,6 +389,11 @@ class WorkflowState:
     def next_number(self) -> int:
         return next_number(self.latest, self.floor)
 
+    @property
+    def deleted(self) -> bool:
+        """Whether the workflow was deleted: it is archived, and has neither a version nor a draft."""
+        return self.archived and not self.latest and self.draft is None
+
 
 @dataclass(frozen=True, slots=True)
 class Version:

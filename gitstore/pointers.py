@@ -35,6 +35,7 @@ from gitstore.errors import (
 from gitstore.git.commits import new_commit
 from gitstore.git.refs import RefUpdate
 from gitstore.model import Environment, LedgerEntry, LedgerKind, Person, WorkflowState
+from gitstore.policy import archived_error
 from gitstore.repository import Repository
 from gitstore.schedules import Scheduled
 from gitstore.states import yanked
@@ -72,7 +73,7 @@ def refusals(
     slug = state.slug
     found: list[GitstoreError] = []
     if state.archived:
-        found.append(ConflictError(Code.VERSION_UNUSABLE, f"{slug} is archived: unarchive it first"))
+        found.append(archived_error(slug))
     for number in versions:
         if repository.refs.read(repository.tag(slug, number)) is None:
             message = f"{slug} has no version v{number}"
@@ -167,9 +168,9 @@ def move(
     with every reason, and `environment_moved`.
     """
     with store.unit_of_work.begin([slug]):
-        state, rules, when = store.existing(slug), rulebook(store), store.clock()
         if schedules.is_done(store, slug, scheduled, wanted.name):
             return False
+        state, rules, when = store.changing(slug), rulebook(store), store.clock()
         rules.find(wanted.name)
         check_expected(state, wanted.name, expected)
         if state_of(state, wanted.name) == wanted:
@@ -198,7 +199,7 @@ def remove(
 ) -> bool:
     """Remove the pointer of a workflow from an environment; return whether there was one."""
     with store.unit_of_work.begin([slug]):
-        state = store.existing(slug)
+        state = store.changing(slug)
         rulebook(store).find(name)
         check_expected(state, name, expected)
         if state_of(state, name) is None:

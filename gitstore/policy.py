@@ -132,10 +132,15 @@ class Facts(Protocol):
 def require_active(slug: str, *, archived: bool) -> None:
     """Raise `workflow_archived` if the workflow is archived."""
     if archived:
-        raise ConflictError(
-            Code.WORKFLOW_ARCHIVED,
-            f"{slug} is archived and takes no change: unarchive it first",
-        )
+        raise archived_error(slug)
+
+
+def archived_error(slug: str) -> ConflictError:
+    """Return the error for any change of an archived workflow."""
+    return ConflictError(
+        Code.WORKFLOW_ARCHIVED,
+        f"{slug} is archived and takes no change: unarchive it first (gitstore unarchive {slug})",
+    )
 
 
 def judge(

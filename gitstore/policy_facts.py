@@ -36,7 +36,7 @@ class RepositoryFacts:
             latest=state.latest,
             latest_commit=state.latest_commit.encode() if state.latest_commit else None,
             floor=state.floor,
-            archived=state.archived,
+            archived=state.archived and not state.deleted,
         )
 
     def holds(self, ref: bytes) -> bytes | None:

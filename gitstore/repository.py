@@ -144,12 +144,19 @@ class Repository:
         return any(e.kind is not LedgerKind.CREATED and self.counts(slug, e) for e in self.ledger(slug))
 
     def check_exists(self, slug: str) -> None:
-        """Raise `workflow_not_found`, or `workflow_renamed` for a former name."""
-        if not self.exists(slug):
+        """Raise `workflow_not_found`, also for a deleted one, or `workflow_renamed` for a former name."""
+        if not self.exists(slug) or self.was_deleted(slug):
             to = self.renamed_to(slug) if is_slug(slug) else None
             if to is not None:
                 raise RenamedError(slug, to)
             raise NotFoundError(Code.WORKFLOW_NOT_FOUND, f"there is no workflow {clip(slug)!r}")
+
+    def was_deleted(self, slug: str) -> bool:
+        """Return whether the workflow was deleted: its slug may be used again, and its ledger continues."""
+        if self.refs.read(names.draft(slug)) or self.refs.read(names.tag(slug, 1)):
+            return False
+        newest = self.newest_counting(slug)
+        return newest is not None and newest.archived and not newest.latest
 
     def version_tags(self, slug: str) -> dict[int, str]:
         """Return number -> object id in the tag, for every version of `slug`. Lists all tags."""
@@ -359,8 +366,13 @@ class Repository:
     # Content of a commit
 
     def holds_latest(self, state: WorkflowState) -> bool:
-        """Return whether the draft has the content of the latest version."""
+        """Return whether the draft has the content of the latest version, and nothing new to publish.
+
+        A draft that was opened after the version was yanked may be published, also with equal content.
+        """
         if state.latest_commit is None or state.draft is None:
+            return False
+        if state.draft_open and state.latest in state.yanked:
             return False
         commits = (self.objects.commit(tip.encode()) for tip in (state.draft, state.latest_commit))
         ours, latest = (self.locate(commit, state.slug)[2] for commit in commits)

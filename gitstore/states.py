@@ -9,11 +9,12 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from gitstore import changes
+from gitstore import changes, names, pending
 from gitstore.changes import Authorship, ChangeSet
 from gitstore.definition.quoting import clip
 from gitstore.errors import Code, ConflictError, MalformedError
 from gitstore.model import LedgerEntry, LedgerKind, WorkflowState
+from gitstore.pending import Removal
 from gitstore.policy import require_active
 
 if TYPE_CHECKING:
@@ -106,7 +107,7 @@ def yank(store: Store, slug: str, number: int, actors: Actors, *, reason: str) -
     if not reason.strip():
         raise MalformedError("a reason is required: readers of the version see it")
     with store.unit_of_work.begin([slug]):
-        state = store.existing(slug)
+        state = store.changing(slug)
         store.commit_of(slug, number)
         if number not in state.yanked:
             yanked = tuple(sorted({*state.yanked, number}))
@@ -117,7 +118,7 @@ def yank(store: Store, slug: str, number: int, actors: Actors, *, reason: str) -
 def unyank(store: Store, slug: str, number: int, actors: Actors, *, reason: str = "") -> None:
     """Take back the yank of version `number`."""
     with store.unit_of_work.begin([slug]):
-        state = store.existing(slug)
+        state = store.changing(slug)
         store.commit_of(slug, number)
         if number in state.yanked:
             yanked = tuple(other for other in state.yanked if other != number)
@@ -138,7 +139,7 @@ def annotate(
     Return the entry that holds for the version from then on, None without any.
     """
     with store.unit_of_work.begin([slug]):
-        store.existing(slug)
+        store.changing(slug)
         store.commit_of(slug, number)
         newest = next(annotations_of(store, slug, number), None)
         before = {
@@ -159,19 +160,50 @@ def annotations_of(repository: Repository, slug: str, number: int) -> Iterator[L
 
 
 def archive(store: Store, slug: str, actors: Actors, *, reason: str = "") -> None:
-    """Archive a workflow: it keeps its slug, drafts and versions, and takes no change until unarchived."""
-    _archive(store, slug, actors, reason, LedgerKind.ARCHIVED)
+    """Archive a workflow: it keeps its slug, drafts and versions, and takes no change until unarchived.
+
+    Archiving it again writes nothing.
+    """
+    with store.unit_of_work.begin([slug]):
+        store.check_exists(slug)
+        state = store.state(slug)
+        if not state.archived:
+            _append(store, slug, actors, reason, LedgerKind.ARCHIVED, archived=True)
 
 
 def unarchive(store: Store, slug: str, actors: Actors, *, reason: str = "") -> None:
-    _archive(store, slug, actors, reason, LedgerKind.UNARCHIVED)
-
-
-def _archive(store: Store, slug: str, actors: Actors, reason: str, kind: LedgerKind) -> None:
-    archived = kind is LedgerKind.ARCHIVED
+    """Let an archived workflow be changed again; also a deleted one, whose draft can then be restored."""
     with store.unit_of_work.begin([slug]):
-        if store.existing(slug).archived != archived:
-            _append(store, slug, actors, reason, kind, archived=archived)
+        if not store.exists(slug):
+            store.check_exists(slug)
+        if store.state(slug).archived:
+            _append(store, slug, actors, reason, LedgerKind.UNARCHIVED, archived=False)
+
+
+def delete(store: Store, slug: str, actors: Actors, *, reason: str = "") -> None:
+    """Delete a workflow that was never published, archived or not: its draft is discarded, its slug is free.
+
+    Git keeps the ledger and the draft: `unarchive`, then `Store.restore_draft`, take the deletion back.
+    Raises `workflow_published`.
+    """
+    with store.unit_of_work.begin([slug]):
+        store.check_exists(slug)
+        state = store.state(slug)
+        if state.latest or state.floor:
+            raise ConflictError(
+                Code.WORKFLOW_PUBLISHED,
+                f"{slug} has published versions, which stay: archive it instead (gitstore archive {slug})",
+            )
+        pending.check_level(store)
+        change = ChangeSet(store, slug, Authorship(actors.actor, store.clock(), reason))
+        gone = []
+        if state.draft is not None:
+            head = state.draft.encode()
+            change.discard(head)
+            gone.append(Removal(names.draft(slug), head))
+        change.append(LedgerKind.ARCHIVED, archived=True)
+        if moved := changes.decide(store, f"Delete {slug}", [change], discarded=gone):
+            raise changes.concurrent_update(moved)
 
 
 def _append(

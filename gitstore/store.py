@@ -36,7 +36,7 @@ from gitstore.model import (
 )
 from gitstore.names import check_slug
 from gitstore.pending import Removal
-from gitstore.policy import Command
+from gitstore.policy import Command, require_active
 from gitstore.policy_facts import accepted
 from gitstore.repository import WritableRepository
 from gitstore.schedules import Scheduled
@@ -105,11 +105,12 @@ class Store(WritableRepository):
         """Create a workflow with its first draft (a one-node starter without `content`)."""
         check_slug(slug)
         with self.unit_of_work.begin([slug]):
-            self._check_free(slug)
+            if not self.was_deleted(slug):
+                self._check_free(slug)
             starter = {**({"name": name} if name else {}), **STARTER}
             change = self._change(slug, actors)
             # Also after a kill left a lone "created" entry: the name of this request is the one that counts.
-            change.append(LedgerKind.CREATED, name=name, description=description)
+            change.append(LedgerKind.CREATED, name=name, description=description, archived=False)
             draft = DraftWriter(self, change, None, actors.author)
             return draft.save(content or Content(value=starter), "Create the draft")
 
@@ -198,7 +199,7 @@ class Store(WritableRepository):
     ) -> Saved:
         """Set the draft to the content of version `number`, by a new commit on top."""
         with self.unit_of_work.begin([slug]):
-            state = self.existing(slug)
+            state = self.changing(slug)
             if state.draft_open and expected is None:
                 raise StaleDraftError(
                     "a draft is open: give the draft that you have seen (If-Match) to replace its content",
@@ -228,14 +229,16 @@ class Store(WritableRepository):
         it.
         """
         with self.unit_of_work.begin([slug]):
-            state = self.existing(slug)
             if (done := schedules.is_done(self, slug, scheduled)) and done.version:
-                return Published(self.version(slug, done.version), state.current == done.version, new=False)
+                current = self.state(slug).current
+                return Published(self.version(slug, done.version), current == done.version, new=False)
+            state = self.changing(slug)
             if state.draft is None:
                 raise ConflictError(Code.NO_DRAFT, f"{slug} has no draft: save or push one, then publish")
             if expected is not None:
                 self._check_expected(state, expected)
             if self.holds_latest(state):
+                states.require_usable(self, state, state.latest)
                 if scheduled is not None:
                     raise already_published(state)
                 return Published(self.version(slug, state.latest), state.current == state.latest, new=False)
@@ -266,9 +269,9 @@ class Store(WritableRepository):
     ) -> None:
         """Make version `number` current; with `hold`, publishing does not move the current version."""
         with self.unit_of_work.begin([slug]):
-            state = self.existing(slug)
             if schedules.is_done(self, slug, scheduled, CURRENT):
                 return
+            state = self.changing(slug)
             self.commit_of(slug, number)
             if (state.current, state.held) != (number, hold):
                 states.require_usable(self, state, number)
@@ -280,7 +283,7 @@ class Store(WritableRepository):
     def clear_current(self, slug: str, actors: Actors, *, message: str = "") -> None:
         """Unset the current version, until a version is published or made current."""
         with self.unit_of_work.begin([slug]):
-            state = self.existing(slug)
+            state = self.changing(slug)
             if state.current is not None or state.held:
                 change = self._change(slug, actors, message)
                 change.append(LedgerKind.CLEARED, current=None, held=False)
@@ -289,7 +292,7 @@ class Store(WritableRepository):
     def describe(self, slug: str, given: Mapping[str, str | None], actors: Actors) -> None:
         """Give the workflow a `name`, a `description` or both; None returns to the definition's own."""
         with self.unit_of_work.begin([slug]):
-            self.existing(slug)
+            self.changing(slug)
             naming = (LedgerKind.CREATED, LedgerKind.DESCRIBED)
             newest = next((entry for entry in self.ledger(slug) if entry.kind in naming), None)
             before = {
@@ -310,7 +313,7 @@ class Store(WritableRepository):
         check_slug(new)
         with self.unit_of_work.begin([slug, new]):
             pending.check_level(self)
-            state = self.existing(slug)
+            state = self.changing(slug)
             self._check_free(new)
             change = self._change(slug, actors, message)
             known = FormerName(slug, state.latest)
@@ -334,13 +337,15 @@ class Store(WritableRepository):
         if self.exists(slug) or self.refs.read(names.renamed(slug)) is not None:
             raise ConflictError(Code.WORKFLOW_EXISTS, f"the workflow {slug} exists already", slug=slug)
 
-    def existing(self, slug: str) -> WorkflowState:
-        """Return the state of a workflow. Raises `workflow_not_found`."""
+    def changing(self, slug: str) -> WorkflowState:
+        """Return the state of a workflow for a change. Raises `workflow_not_found`, `workflow_archived`."""
         self.check_exists(slug)
-        return self.state(slug)
+        state = self.state(slug)
+        require_active(slug, archived=state.archived)
+        return state
 
     def _without_draft(self, slug: str) -> WorkflowState:
-        state = self.existing(slug)
+        state = self.changing(slug)
         if state.draft_open:
             raise ConflictError(
                 Code.DRAFT_EXISTS, "a draft is open: save or discard it", draft=self._draft_of(state)
@@ -348,7 +353,7 @@ class Store(WritableRepository):
         return state
 
     def _with_draft(self, slug: str, expected: str) -> WorkflowState:
-        state = self.existing(slug)
+        state = self.changing(slug)
         if not state.draft_open:
             raise NotFoundError(Code.VERSION_NOT_FOUND, f"{slug} has no open draft: create one, then save it")
         self._check_expected(state, expected)

@@ -28,7 +28,7 @@ from gitstore.errors import GitstoreError, InvalidDefinitionError, NotMirroredEr
 from gitstore.git.commits import new_commit, new_tag
 from gitstore.model import Actor, LedgerKind, Limits, Person, Problems, Rules
 from gitstore.names import VersionRef, next_number
-from gitstore.policy import Command, judge
+from gitstore.policy import Command, judge, require_active
 from gitstore.policy_facts import RepositoryFacts
 from gitstore.repository import Repository
 from gitstore.store import Store
@@ -225,6 +225,7 @@ class _Batch:
         decision = next((entry for entry in store.ledger(slug) if entry.kind in _DECISIONS), None)
         self._decided_here = decision is not None and decision.actor.email != importing.actor.email
         state = store.state(slug)
+        require_active(slug, archived=state.archived and not state.deleted)
         self._commit = state.latest_commit.encode() if state.latest_commit else None
         self._open_draft = state.draft.encode() if state.draft_open and state.draft else None
         self._floor = state.floor

@@ -128,7 +128,7 @@ def test_a_yanked_version_and_an_archived_workflow_cannot_be_released(store: Sto
         changes.write_one(store, change)
     error = refusal(releases.create, store, "r", [Wanted("a", version=1), Wanted("b", version=1)], ANN)
     assert isinstance(error, ReleaseRefusedError)
-    assert {each.code for _, each in error.refusals} == {Code.VERSION_UNUSABLE}
+    assert [each.code for _, each in error.refusals] == [Code.VERSION_UNUSABLE, Code.WORKFLOW_ARCHIVED]
 
 
 def test_rolling_back_restores_what_stood_before_and_is_repeatable(store: Store) -> None:

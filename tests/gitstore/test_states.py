@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 
-from gitstore import pointers, releases, states
+from gitstore import names, pointers, releases, states
 from gitstore.environments import EnvironmentRule
 from gitstore.errors import Code
 from gitstore.model import Environment, LedgerKind
@@ -118,3 +120,80 @@ def test_a_yanked_version_enters_no_environment_and_no_release(store: Store) -> 
     ):
         assert "v1 of a was yanked (it orders twice)" in refused.message
     assert [pointer.version for pointer in store.state("a").environments] == [1]
+
+
+def test_every_write_of_an_archived_workflow_is_refused_with_one_rule(store: Store) -> None:
+    """The refusal names the command that unarchives it, also for writes that would change nothing."""
+    publish(store, SLUG, "one")
+    publish(store, SLUG, "two")
+    pointers.change_rulebook(store, [EnvironmentRule("qa", "owner")], ANN.actor, {ANY})
+    pointers.move(store, SLUG, Environment("qa", 1), ANN)
+    store.create_draft(SLUG, yaml("three"), ANN)
+    store.discard_draft(SLUG, ANN)
+    store.create_draft(SLUG, yaml("four"), ANN)
+    states.archive(store, SLUG, ANN)
+    before = store.refs.below(b"refs/")
+    writes: dict[str, Callable[[], object]] = {
+        "create_draft": lambda: store.create_draft(SLUG, yaml("x"), ANN),
+        "create_draft_from": lambda: store.create_draft_from(SLUG, 1, ANN),
+        "save_draft": lambda: store.save_draft(SLUG, yaml("x"), ANN, expected=ANY),
+        "save_draft unchanged": lambda: store.save_draft(SLUG, yaml("four"), ANN, expected=ANY),
+        "discard_draft": lambda: store.discard_draft(SLUG, ANN),
+        "restore_draft": lambda: store.restore_draft(SLUG, ANN),
+        "revert": lambda: store.revert(SLUG, 1, ANN, expected=ANY),
+        "publish": lambda: store.publish(SLUG, ANN),
+        "move_current": lambda: store.move_current(SLUG, 1, ANN),
+        "move_current unchanged": lambda: store.move_current(SLUG, 2, ANN),
+        "clear_current": lambda: store.clear_current(SLUG, ANN),
+        "describe": lambda: store.describe(SLUG, {"name": "New"}, ANN),
+        "rename": lambda: store.rename(SLUG, "sales", ANN),
+        "yank": lambda: states.yank(store, SLUG, 1, ANN, reason="Bad"),
+        "unyank": lambda: states.unyank(store, SLUG, 1, ANN),
+        "annotate": lambda: states.annotate(store, SLUG, 1, {"title": "New"}, ANN),
+        "move": lambda: pointers.move(store, SLUG, Environment("qa", 2), ANN),
+        "remove": lambda: pointers.remove(store, SLUG, "qa", ANN),
+        "promote": lambda: pointers.promote(store, [SLUG], "qa", "current", ANN),
+        "release a version": lambda: releases.create(store, "r", [Wanted(SLUG, version=1)], ANN),
+        "release a draft": lambda: releases.create(store, "r", [Wanted(SLUG, draft=ANY)], ANN),
+    }
+    for name, write in writes.items():
+        error = refusal(write)
+        assert f"unarchive it first (gitstore unarchive {SLUG})" in error.message, name
+        inner = [each.code for _, each in getattr(error, "refusals", ())]
+        assert Code.WORKFLOW_ARCHIVED in (error.code, *inner), name
+    assert store.refs.below(b"refs/") == before
+
+
+def test_a_workflow_that_was_never_published_is_deleted_and_its_slug_is_free(store: Store) -> None:
+    """Git keeps the draft, so that the deletion can be taken back until the slug is used again."""
+    draft = store.create_workflow("a", yaml("one"), ANN).commit
+    states.delete(store, "a", ANN, reason="A trial")
+    assert store.state("a").deleted
+    assert store.refs.read(names.draft("a")) is None
+    for gone in (
+        refusal(store.create_draft, "a", yaml("x"), ANN),
+        refusal(states.delete, store, "a", ANN),
+        refusal(states.archive, store, "a", ANN),
+    ):
+        assert gone.code is Code.WORKFLOW_NOT_FOUND
+
+    states.unarchive(store, "a", ANN)
+    assert store.restore_draft("a", ANN).commit == draft
+    states.archive(store, "a", ANN)
+    states.delete(store, "a", ANN)
+
+    store.create_workflow("a", yaml("two"), ANN, name="Another")
+    assert not store.state("a").archived
+    assert store.publish("a", ANN).number == 1
+    assert refusal(states.delete, store, "a", ANN).code is Code.WORKFLOW_PUBLISHED
+
+
+def test_a_draft_that_equals_a_yanked_version_is_published_as_a_new_one(published: Store) -> None:
+    """A repeated publication of the yanked version itself is refused with the reason."""
+    states.yank(published, SLUG, 3, ANN, reason="It loses orders")
+    error = refusal(published.publish, SLUG, ANN)
+    assert error.code is Code.VERSION_UNUSABLE
+    assert "It loses orders" in error.message
+    published.create_draft_from(SLUG, 3, ANN)
+    made = published.publish(SLUG, ANN)
+    assert (made.number, made.new, published.state(SLUG).current) == (4, True, 4)
