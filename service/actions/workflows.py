@@ -1,4 +1,4 @@
-"""Actions on workflows: create, describe and archive one, and validate a definition."""
+"""Actions on workflows: create, describe, rename, archive and delete one, and validate a definition."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final, Self
 
+from gitstore import states
 from gitstore.drafts import Content, Saved, check_size, to_file
 from gitstore.errors import InvalidDefinitionError
 from gitstore.model import Limits, Person, Problems
@@ -68,8 +69,26 @@ def rename(caller: Caller, slug: str, new: str, *, message: str = "") -> None:
         facts.update(renamed=new)
 
 
-def archive(caller: Caller, slug: str) -> None:
-    """Discard the draft, and run no version. Nothing is deleted: the draft can be restored, versions stay."""
+def archive(caller: Caller, slug: str, *, reason: str = "") -> None:
+    """Archive a workflow: it keeps its slug, draft and versions, runs nothing, and takes no change."""
+    with caller.acting(Event.ARCHIVED, slug) as (store, _):
+        states.archive(store, slug, caller.actors(), reason=reason)
+
+
+def unarchive(caller: Caller, slug: str, *, reason: str = "") -> None:
+    """Let an archived workflow run and be changed again; also a deleted one, whose draft is restored next."""
+    with caller.acting(Event.UNARCHIVED, slug) as (store, _):
+        states.unarchive(store, slug, caller.actors(), reason=reason)
+
+
+def delete(caller: Caller, slug: str, *, reason: str = "") -> None:
+    """Delete a workflow that was never published. Git keeps its draft: `unarchive`, then restore it."""
+    with caller.acting(Event.DELETED, slug) as (store, _):
+        states.delete(store, slug, caller.actors(), reason=reason)
+
+
+def set_aside(caller: Caller, slug: str) -> None:
+    """Discard the draft, and run no version, as MeshHook archives a workflow; a save opens it again."""
     with caller.opened() as repository:
         lookup.existing(repository, slug)
         state = repository.state(slug)

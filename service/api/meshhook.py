@@ -208,7 +208,7 @@ def save_meshhook_workflow(path: WorkflowPath, query: Query) -> Response:
 def archive_meshhook_workflow(path: WorkflowPath, query: Query) -> Response:
     """Archive a workflow: discard its draft, and leave no version current. Git keeps everything."""
     caller = enter(Permission.PUBLISH, f"archiving {clip(path.id)}", project=query.project)
-    workflows.archive(caller, lookup.slug_of(caller, path.id))
+    workflows.set_aside(caller, lookup.slug_of(caller, path.id))
     return http.answer(Success())
 
 

@@ -95,7 +95,7 @@ def ask_archive(slug: str) -> Response:
 def archive(slug: str) -> Response:
     visit = enter(Permission.PUBLISH, f"archiving {clip(slug)}")
     slug = lookup.slug_of(visit.caller, slug)
-    actions.archive(visit.caller, slug)
+    actions.set_aside(visit.caller, slug)
     return go("list_workflows", notice="archived")
 
 
