@@ -116,7 +116,8 @@ class ChangeSet:
         self, name: str | None = None, description: str | None = None, created_at: datetime | None = None
     ) -> None:
         """Begin the ledger, or begin the workflow again if it was deleted."""
-        if self.newest is None or self.repository.was_deleted(self.slug):
+        newest = self.newest
+        if newest is None or (newest.archived and self.repository.was_deleted(self.slug)):
             facts = {"name": name, "description": description, "created_at": created_at}
             self.append(LedgerKind.CREATED, **facts, archived=False)
 

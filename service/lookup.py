@@ -32,7 +32,7 @@ from sync import catalog, releases
 from sync import environments as pointers
 from sync.catalog import InEnvironment, Which
 from sync.db import SingleReading, Transaction
-from sync.listing import Filter, Sort, Wanted
+from sync.listing import Archived, Filter, Sort, Wanted
 from sync.releases import ShownItem, ShownRelease
 
 T = TypeVar("T")
@@ -83,7 +83,7 @@ def workflow(tx: Transaction | SingleReading, caller: Caller, name: str) -> cata
         row = catalog.workflow_of_id(tx, caller.project_id, known)
     elif row is None:  # the id of a renamed workflow is that of its first slug
         row = catalog.workflow_by_slug(tx, caller.project_id, name)
-    if row is not None and row.project_id == caller.project_id:
+    if row is not None and row.project_id == caller.project_id and not row.deleted:
         check_name(name, row.slug)
         return row
     if known is None and catalog.project_by_id(tx, caller.project_id) is not None:
@@ -91,6 +91,16 @@ def workflow(tx: Transaction | SingleReading, caller: Caller, name: str) -> cata
             if (to := repository.renamed_to(name)) is not None:
                 raise RenamedError(name, to)
     raise unknown_workflow(name)
+
+
+def check_running(slug: str, wanted: Which, *, archived: bool) -> None:
+    """Raise `not_running` for the version to run of an archived workflow; a number or an id is no choice."""
+    if archived and not isinstance(wanted, int | UUID) and wanted != "draft":
+        raise GitstoreError(
+            Code.NOT_RUNNING,
+            f"{slug} is archived, so nothing runs: read a version by its number, or unarchive it "
+            f"(gitstore unarchive {slug})",
+        )
 
 
 def check_name(name: str, slug: str) -> None:
@@ -284,10 +294,12 @@ def text(query: str | None) -> str:
     return query or ""
 
 
-def listed(caller: Caller, q: str | None, only: Filter | None, sort: Sort) -> Wanted:
+def listed(
+    caller: Caller, q: str | None, only: Filter | None, sort: Sort, archived: Archived = "false"
+) -> Wanted:
     """Return what a list of workflows shows to the caller; raises `malformed` for a text with NUL."""
     me = caller.principal.person
-    return Wanted(text(q), only, sort, person=me.name, email=me.email)
+    return Wanted(text(q), only, sort, person=me.name, email=me.email, archived=archived)
 
 
 def cursor_to(place: str | int) -> str:

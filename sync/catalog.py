@@ -71,6 +71,11 @@ class Workflow(WorkflowRow):
     blocked_number: int | None
     blocked_reason: str | None
 
+    @property
+    def deleted(self) -> bool:
+        """Whether it was deleted, as `WorkflowState.deleted`."""
+        return self.archived and not self.latest_number and self.draft_commit is None
+
 
 @dataclass(frozen=True, slots=True)
 class Version(VersionInfo):
@@ -202,7 +207,9 @@ WORKFLOW_FROM: Final[LiteralString] = """
 """
 _WORKFLOW: Final[LiteralString] = WORKFLOW_COLUMNS + WORKFLOW_FROM
 _WORKFLOW_BY_SLUG: Final[LiteralString] = _WORKFLOW + "where w.project_id = %(project)s and w.slug = %(slug)s"
-_WORKFLOWS_AFTER: Final[LiteralString] = _WORKFLOW + "where w.project_id = %(project)s and w.slug > %(after)s"
+_WORKFLOWS_AFTER: Final[LiteralString] = (
+    _WORKFLOW + "where w.project_id = %(project)s and w.slug > %(after)s and not w.archived"
+)
 _WORKFLOW_OF_ID: Final[LiteralString] = (
     _WORKFLOW  # noqa: S608 - of constants
     + """
@@ -230,7 +237,7 @@ def workflow_of_id(tx: Transaction | SingleReading, project_id: UUID, identity: 
 
 
 def workflows(tx: Transaction, project_id: UUID, *, after: str = "", limit: int = 20) -> Page[Workflow]:
-    """Return workflows in the order of slugs, after `after`."""
+    """Return workflows in the order of slugs, after `after`, without archived ones."""
     query = _WORKFLOWS_AFTER + _BY_SLUG
     page = tx.rows(Workflow, query, project=project_id, after=after, limit=limit + 1)
     return Page(page[:limit], page[limit - 1].slug if len(page) > limit else None)

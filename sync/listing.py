@@ -16,6 +16,8 @@ Sort = Literal["slug", "name", "updated", "published"]
 Filter = Literal["running", "held", "draft", "problems", "idle", "mine"]
 SORTS: Final[tuple[Sort, ...]] = get_args(Sort)
 FILTERS: Final[tuple[Filter, ...]] = get_args(Filter)
+Archived = Literal["false", "true", "only"]
+ARCHIVED: Final[tuple[Archived, ...]] = get_args(Archived)
 
 # Workflows
 
@@ -42,6 +44,12 @@ _FILTERED: Final[dict[Filter | None, LiteralString]] = {
     "mine": """ and exists (select from gitstore.workflow_versions v where v.workflow_id = w.id
         and (v.author_email = %(email)s or v.published_by = %(person)s))""",
 }
+_EXISTING: Final[LiteralString] = " and not (w.archived and w.latest_number = 0 and w.draft_commit is null)"
+_ARCHIVED: Final[dict[Archived, LiteralString]] = {
+    "false": " and not w.archived",
+    "true": _EXISTING,
+    "only": " and w.archived" + _EXISTING,
+}
 _AFTER: Final[dict[Sort, LiteralString]] = {
     "slug": " and w.slug > %(slug)s",
     "name": " and (lower(w.name), w.slug) > (lower(%(key)s), %(slug)s)",
@@ -66,17 +74,22 @@ class ListedWorkflow(Workflow):
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """What a list of workflows shows. `person` and `email` are those of the reader, for the filter `mine`."""
+    """What a list of workflows shows. `person` and `email` are those of the reader, for the filter `mine`.
+
+    `archived` workflows are left out, included, or shown alone.
+    """
 
     q: str = ""
     only: Filter | None = None
     sort: Sort = "slug"
     person: str = ""
     email: str = ""
+    archived: Archived = "false"
 
     @property
     def conditions(self) -> LiteralString:
-        return _OF_PROJECT + (_MATCHING if self.q else "") + _FILTERED[self.only]
+        matching = _MATCHING if self.q else ""
+        return _OF_PROJECT + matching + _FILTERED[self.only] + _ARCHIVED[self.archived]
 
     def place(self, row: ListedWorkflow) -> str:
         """Return the place after `row`."""

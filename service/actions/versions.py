@@ -52,7 +52,11 @@ def publish(
         )
         facts.update(version=published.number, new=published.new)
         row = derive.row_of(store, published.version)
-    return Published(catalog.Version.of(row, slug, is_current=published.is_current), published.new)
+    made = catalog.Version.of(row, slug, is_current=published.is_current)
+    if not published.new:  # it may have a title by now
+        with caller.reading() as tx:
+            made = catalog.version(tx, row.workflow_id, row.version_number) or made
+    return Published(made, published.new)
 
 
 def move_current(

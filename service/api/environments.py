@@ -38,6 +38,7 @@ from service.caller import Caller
 from service.context import enter
 from service.inputs import Body, Moment, Text
 from sync import environments
+from sync.catalog import InEnvironment
 from sync.environments import ShownPointer
 
 blueprint = new_blueprint("environments", "Named pointers of workflows, such as staging and prod.")
@@ -256,7 +257,7 @@ def list_pointers(path: WorkflowPath, query: Query) -> Response:
 
 @blueprint.get(
     "/workflows/<id>/environments/<name>",
-    **declares(200, Pointer, "ETag", errors=(400,), also={304: {"description": "Not Modified"}}),
+    **declares(200, Pointer, "ETag", errors=(400, 410), also={304: {"description": "Not Modified"}}),
 )
 def read_pointer(path: EnvironmentPath, query: KeyQuery) -> Response:
     """Read a pointer. With `key`, `version_number` is the version that this key gets, always the same."""
@@ -346,14 +347,20 @@ def read_moves(path: EnvironmentPath, query: PageQuery) -> Response:
     )
 
 
-def _pointers(caller: Caller, name: str) -> tuple[str, dict[str, ShownPointer]]:
+def _pointers(
+    caller: Caller, name: str, running: InEnvironment | None = None
+) -> tuple[str, dict[str, ShownPointer]]:
+    """Return the slug of a workflow and its pointers; `running` is one that chooses the version to run."""
     with caller.reading() as tx:
         row = lookup.workflow(tx, caller, name)
+        if running is not None:
+            lookup.check_running(row.slug, running, archived=row.archived)
         return row.slug, {each.name: each for each in environments.of_workflow(tx, row.id)}
 
 
 def _answer(caller: Caller, path: EnvironmentPath, key: str | None = None) -> Response:
-    _, found = _pointers(caller, path.id)
+    running = InEnvironment(path.name, key) if request.method == "GET" else None
+    _, found = _pointers(caller, path.id, running)
     if path.name not in found:
         with caller.opened(shown=True) as repository:
             rulebook(repository).find(path.name)

@@ -251,6 +251,7 @@ def _find(caller: Caller, path: VersionPath, query: ReadQuery, *, as_text: bool)
         # Either there is no such version, or the path names the workflow by the id of a version.
         with caller.reading() as tx:
             named = lookup.workflow(tx, caller, path.id)
+            lookup.check_running(named.slug, wanted, archived=named.archived)
             other = named.id != workflow
             row = catalog.stored_version(tx, named.id, wanted, as_text=as_text) if other else None
         if row is None and isinstance(wanted, InEnvironment):
@@ -258,6 +259,7 @@ def _find(caller: Caller, path: VersionPath, query: ReadQuery, *, as_text: bool)
         if row is None:
             raise lookup.no_version(named.slug, wanted)
     lookup.check_name(path.id, row.slug)
+    lookup.check_running(row.slug, wanted, archived=row.archived)
     return row
 
 

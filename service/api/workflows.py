@@ -59,6 +59,9 @@ class WorkflowsQuery(PageQuery):
         None,
         description="`idle`: with neither a current version nor a draft; `mine`: that the caller changed",
     )
+    archived: listing.Archived = Field(
+        "false", description="`true`: archived workflows, too; `only`: these alone"
+    )
 
 
 class Blocked(Answer):
@@ -75,6 +78,7 @@ class Workflow(Answer):
     name: str
     description: str
     held: bool = Field(description="whether publishing leaves the current version unchanged")
+    archived: bool = Field(description="whether nothing runs, and nothing may be changed")
     latest_version: int | None
     current: Version | None = Field(description="the version to run")
     draft: Version | None
@@ -129,7 +133,7 @@ class Validation(Judged):
 def list_workflows(query: WorkflowsQuery) -> Response:
     """List workflows of the project, with their current versions and drafts."""
     caller = enter(Permission.READ, "listing workflows", project=query.project)
-    wanted = lookup.listed(caller, query.q, query.filter, query.sort)
+    wanted = lookup.listed(caller, query.q, query.filter, query.sort, query.archived)
     after = lookup.place_in(query.cursor, wanted.parse_place)
     with caller.reading() as tx:
         rows, place = listing.workflows(tx, caller.project_id, wanted, after=after, limit=query.limit)
@@ -207,6 +211,39 @@ def rename_workflow(path: WorkflowPath, query: Query) -> Response:
     with caller.reading() as tx:
         (workflow,) = _described(tx, caller, [lookup.workflow(tx, caller, body.slug)])
     return answer(workflow, location=url(caller, f"/workflows/{body.slug}"))
+
+
+class Archive(Body):
+    reason: Text | None = None
+
+
+@blueprint.post(
+    "/workflows/<id>/archive",
+    **declares(200, Workflow, errors=(409, 422), body=Archive, required=False),
+)
+def archive_workflow(path: WorkflowPath, query: Query) -> Response:
+    """Archive a workflow: nothing runs, nothing may be changed, and lists leave it out. Nothing is lost."""
+    caller = enter(Permission.PUBLISH, f"archiving {clip(path.id)}", project=query.project)
+    body, slug = read_json(caller, Archive), lookup.slug_of(caller, path.id)
+    actions.archive(caller, slug, reason=body.reason or "")
+    return _answer(caller, slug)
+
+
+@blueprint.delete("/workflows/<id>/archive", **declares(200, Workflow, errors=(409,)))
+def unarchive_workflow(path: WorkflowPath, query: Query) -> Response:
+    """Let an archived workflow run again. A deleted one, named by its slug, exists again without a draft."""
+    caller = enter(Permission.PUBLISH, f"archiving {clip(path.id)}", project=query.project)
+    slug = lookup.slug_of(caller, path.id)
+    actions.unarchive(caller, slug)
+    return _answer(caller, slug)
+
+
+@blueprint.delete("/workflows/<id>", **declares(204, errors=(409,)))
+def delete_workflow(path: WorkflowPath, query: Query) -> Response:
+    """Delete a workflow that was never published. Its slug is free; Git keeps its draft."""
+    caller = enter(Permission.PUBLISH, f"deleting {clip(path.id)}", project=query.project)
+    actions.delete(caller, lookup.slug_of(caller, path.id))
+    return no_content()
 
 
 @blueprint.post(

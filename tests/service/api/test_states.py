@@ -7,7 +7,7 @@ from datetime import datetime
 
 import pytest
 
-from tests.service.api.conftest import Client, House, definition, opened
+from tests.service.api.conftest import Client, House, definition, opened, problem
 
 VERSIONS = "/workflows/order-sync/versions"
 
@@ -68,3 +68,100 @@ def test_yanking_needs_the_right_to_publish_and_describing_that_to_edit(house: H
     assert editor.post(f"{VERSIONS}/1/yank", json={"reason": "x"}).status_code == 403
     assert viewer.patch(f"{VERSIONS}/1", json={"title": "x"}).status_code == 403
     assert viewer.get(f"{VERSIONS}/1/state").status_code == 200
+
+
+@pytest.fixture(scope="module")
+def archived(house: House) -> str:
+    """The path of an archived workflow with a version in `current` and in `qa`, and an open draft."""
+    owner = house.client("owner")
+    owner.put("/environments", json={"environments": [{"name": "qa"}]}, match="*")
+    owner.create("stock", name="Stock")
+    owner.publish("stock")
+    at = "/workflows/stock"
+    assert owner.put(f"{at}/environments/qa", json={"version": 1}).status_code == 200
+    owner.post(f"{at}/versions", json={"definition": definition("https://two.example/")})
+    done = owner.post(f"{at}/archive", json={"reason": "Replaced by order-sync"})
+    assert (done.status_code, done.json["archived"]) == (200, True)
+    return at
+
+
+def test_an_archived_workflow_runs_nothing_and_pinned_runs_still_read_it(
+    house: House, owner: Client, archived: str
+) -> None:
+    """The engines' short way and Flask's refuse alike; numbers, ids and the draft stay readable."""
+    versions, identity = f"{archived}/versions", owner.get(archived).json["id"]
+    engine = house.client("viewer")
+    for name in ("current", "latest", "qa"):
+        for path in (f"{versions}/{name}", f"{versions}/{name}/definition"):
+            for query in ("", "?key=order-1", "?project=default"):
+                problem(engine.get(path + query), 410, "not_running")
+    problem(engine.get(f"/workflows/{identity}/versions/current"), 410, "not_running")
+    problem(engine.get(f"{archived}/environments/qa?key=order-1"), 410, "not_running")
+    pinned = engine.get(f"{versions}/1")
+    assert pinned.status_code == 200
+    for path in ("/1/definition", f"/{pinned.json['id']}", "/draft", ""):
+        assert engine.get(f"{versions}{path}").status_code == 200
+    (pointer,) = owner.get(f"{archived}/environments").json["environments"]
+    assert pointer["version_number"] == 1
+
+
+def test_an_archived_workflow_is_listed_on_request_alone(owner: Client, house: House, archived: str) -> None:
+    """Searches and MeshHook's list leave it out, too, and so does MeshHook's view."""
+
+    def listed(query: str) -> list[str]:
+        page = owner.get(f"/workflows?{query}").json
+        assert page["total"] == len(page["workflows"])  # there is one page
+        return [each["slug"] for each in page["workflows"] if each["slug"] != "trial"]
+
+    assert listed("") == listed("archived=false") == ["order-sync"]
+    assert listed("archived=true") == ["order-sync", "stock"]
+    assert listed("archived=only") == listed("archived=only&q=stock") == ["stock"]
+    assert listed("q=stock") == listed("filter=draft&q=stock") == []
+    assert owner.get("/workflows?archived=yes").status_code == 400
+    assert "stock" not in [each["slug"] for each in owner.get("/api/workflows").json["workflows"]]
+    with house.database.as_owner() as tx:
+        assert (
+            tx.value(
+                "select count(*) from gitstore.meshhook_versions v join gitstore.workflows w "
+                "on w.id = v.workflow_id where w.slug = 'stock'"
+            )
+            == 0
+        )
+
+
+def test_every_change_of_an_archived_workflow_over_http_is_refused(owner: Client, archived: str) -> None:
+    """With the command that unarchives it."""
+    draft = {"definition": definition()}
+    for method, path, body in (
+        ("PATCH", "", {"name": "New"}), ("POST", "/rename", {"slug": "other"}),
+        ("POST", "/versions", draft), ("PUT", "/versions/draft", draft),
+        ("DELETE", "/versions/draft", None), ("POST", "/versions/publish", {}),
+        ("POST", "/versions/1/revert", {}), ("PUT", "/current", {"version": 1}), ("DELETE", "/current", None),
+        ("PATCH", "/versions/1", {"title": "x"}), ("POST", "/versions/1/yank", {"reason": "x"}),
+        ("DELETE", "/versions/1/yank", None), ("PUT", "/environments/qa", {"version": 1}),
+        ("DELETE", "/environments/qa", None),
+    ):  # fmt: skip
+        refused = owner(method, f"{archived}{path}", json=body, match="*")
+        assert refused.status_code in (409, 422), (method, path, refused.text)
+        assert "unarchive it first (gitstore unarchive stock)" in refused.text, (method, path, refused.text)
+    problem(owner.post("/workflows", json={"slug": "stock"}), 409, "workflow_exists")
+    assert owner.post(f"{archived}/archive").status_code == 200
+    problem(owner.delete(archived), 409, "workflow_published")
+
+
+def test_a_workflow_that_was_never_published_is_deleted_and_can_be_restored(owner: Client) -> None:
+    """It is found by no read and no list; its slug is free until the deletion is taken back."""
+    at = "/workflows/trial"
+    draft = owner.create("trial").json["draft"]
+    assert owner.delete(at).status_code == 204
+    for path in (at, f"{at}/versions", f"{at}/versions/draft", f"/workflows/{draft['workflow_id']}"):
+        problem(owner.get(path), 404, "workflow_not_found")
+    problem(owner.delete(at), 404, "workflow_not_found")
+    assert owner.get("/workflows?archived=true&q=trial").json["total"] == 0
+    assert owner.delete(f"{at}/archive").json["archived"] is False
+    restored = owner.post(f"{at}/versions/draft/restore")
+    assert restored.json["commit"] == draft["commit"]
+    owner.delete(at)
+    assert owner.create("trial", name="Again").json["name"] == "Again"
+    assert owner.publish("trial").status_code == 201
+    problem(owner.delete(at), 409, "workflow_published")

@@ -21,7 +21,7 @@ from tests.service.api.conftest import Client, House, definition, problem, yaml
 
 DRAFT = "/workflows/order-sync/versions/draft"
 WORKFLOW_KEYS = {
-    "id", "project", "slug", "name", "description", "held", "latest_version", "current", "draft",
+    "id", "project", "slug", "name", "description", "held", "archived", "latest_version", "current", "draft",
     "blocked", "created_at", "updated_at", "url",
 }  # fmt: skip
 VERSION_KEYS = {
