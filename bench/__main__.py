@@ -17,11 +17,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import bench.fetches
+import bench.pushes
 import bench.reads
 import bench.writes  # noqa: F401 - the modules register their measures
 from bench import report
+from bench.peers import SkippedError
 from bench.report import Row
-from bench.rig import FULL, MEASURES, SMALL, TINY, Form, Measure, Rig, SkippedError
+from bench.rig import FULL, MEASURES, SMALL, TINY, Form, Measure, Rig
 
 RESULTS = Path(__file__).parent / "results"
 

@@ -19,6 +19,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, LiteralString, cast
 from uuid import uuid4
@@ -111,6 +112,10 @@ _EVENT: Final[LiteralString] = """
     )
     select pg_notify('peer_events', id::text) from made
 """
+
+
+class SkippedError(Exception):
+    """Something that a measure needs is not installed here."""
 
 
 def prepare(conninfo: str, project: str) -> None:
@@ -302,7 +307,8 @@ setenv.set-environment = (
 def serving_git(root: Path, folder: Path) -> Iterator[tuple[int, int]]:
     """Serve the repositories below `root` at `/git/`: the port and the process id of lighttpd."""
     server = shutil.which("lighttpd", path=f"{os.environ['PATH']}:/usr/sbin")
-    assert server, "the peer needs Debian's package lighttpd"
+    if server is None:
+        raise SkippedError("git's own server needs Debian's package lighttpd")
     backend = subprocess.run(
         [git(), "--exec-path"], env=environment(), capture_output=True, text=True, check=True
     ).stdout.strip()
@@ -327,8 +333,11 @@ def _listens(port: int) -> bool:
 
 
 def plain_copy(repository: Path, path: Path) -> Path:
-    """Copy a repository for git's own server, with its settings for safety."""
+    """Copy a repository, but not its ledgers, for git's own server, with its settings for safety."""
     subprocess.run(["cp", "-a", "--reflink=auto", str(repository), str(path)], check=True)
+    run = partial(subprocess.run, check=True, env=environment(), stdout=subprocess.PIPE)
+    listed = run([git(), "-C", str(path), "for-each-ref", "--format=delete %(refname)", "refs/ledger"])
+    run([git(), "-C", str(path), "update-ref", "--stdin"], input=listed.stdout)
     for key, value in SAFE.items():
         subprocess.run([git(), "-C", str(path), "config", key, value], check=True, env=environment())
     return path

@@ -1,180 +1,220 @@
-"""Small pushes, a commit and its tag each: prepared once, then sent by 8 pushers to one server or the other.
-
-By git itself, which uses most of two cores; and as the two requests that git makes, with packs made
-beforehand, so that the servers are measured. Both send the credentials with the first request.
-"""
+"""Pushes, against `git http-backend` behind lighttpd: raw requests with packs made before, and stock git."""
 
 from __future__ import annotations
 
-import http.client
 import subprocess
-import threading
-import time
-from base64 import b64encode
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
+from itertools import count
 from pathlib import Path
-from urllib.parse import urlsplit
 
 from dulwich.protocol import pkt_line
 
+from bench import seeds
+from bench.load import Job, Operation, request
+from bench.rig import (
+    Figures,
+    Rig,
+    Side,
+    at_least,
+    at_most,
+    beside,
+    by_turns,
+    measure,
+    median,
+    p99,
+    ratio,
+    seconds,
+)
 from gitstore import names
+from gitstore.git.process import git
 from gitstore.push.request import ZERO
-from tests.stories.instance import PLAIN, definition
+from tests.stories.instance import PLAIN
 
 _CAPABILITIES = b"report-status side-band-64k agent=git/bench"
-_TYPE = "application/x-git-receive-pack-request"
+_TYPE = {"Content-Type": "application/x-git-receive-pack-request"}
+_LOOK = "/info/refs?service=git-receive-pack"
+_NUMBERS = count(1)
+
+Update = tuple[bytes, bytes, bytes]
+"""Old and new object id, and ref."""
 
 
-@dataclass(frozen=True)
-class Server:
-    """Where to push: the repository's URL, and the token for it (sent to both, read by one)."""
-
-    url: str
-    token: str
-
-    @property
-    def authorization(self) -> str:
-        return "Basic " + b64encode(f"git:{self.token}".encode()).decode()
-
-
-@dataclass(frozen=True)
-class Push:
-    """One of a pusher's, to be sent after the one before."""
-
-    slug: str
-    number: int
-    before: bytes
-    commit: bytes
-    tag: bytes
-
-    def refs(self) -> list[tuple[bytes, bytes, bytes]]:
-        """(old, new, name) of each."""
-        return [
-            (self.before, self.commit, names.draft(self.slug)),
-            (ZERO, self.tag, names.tag(self.slug, self.number)),
-        ]
+def by_git(
+    *arguments: str, within: Path | None = None, given: bytes = b"", authorization: str = "-"
+) -> bytes:
+    """Run git, without the settings of this machine; return its output."""
+    header = {
+        "GIT_CONFIG_COUNT": "1",
+        "GIT_CONFIG_KEY_0": "http.extraHeader",
+        "GIT_CONFIG_VALUE_0": f"Authorization: {authorization}",
+    }
+    done = subprocess.run(
+        [git(), *arguments], cwd=within, env={**PLAIN, **header}, input=given, capture_output=True, check=True
+    )
+    return done.stdout
 
 
 class Work:
-    """A repository with everything that `pushers` will push, `each` times."""
+    """A repository with all that will be pushed: `versions` of each of `slugs`."""
 
-    def __init__(self, folder: Path, prefix: str, pushers: int, each: int) -> None:
-        self.folder = folder
-        self._git("init", "-q", "--bare", str(folder), within=folder.parent)
-        slugs = [f"{prefix}-{number}" for number in range(pushers)]
-        self._git("fast-import", "--quiet", given=b"".join(_script(slug, each) for slug in slugs))
-        self._git("pack-refs", "--all")
-        listed = self._git("for-each-ref", "--format=%(refname:short) %(objectname) %(*objectname)")
-        held = {name: oids for name, *oids in (line.split() for line in listed.decode().splitlines())}
-        self.pushes = [[_push(slug, number, held) for number in range(1, each + 1)] for slug in slugs]
+    def __init__(self, rig: Rig, slugs: Sequence[str], versions: int) -> None:
+        self.folder = rig.folder / f"work-{next(_NUMBERS)}.git"
+        by_git("init", "-q", "--bare", str(self.folder))
+        parts = (part for slug in slugs for part in seeds.workflow(slug, versions, ledgers=False))
+        seeds.fill(self.folder, parts)
+        listed = self._git("for-each-ref", "--format=%(refname) %(objectname) %(*objectname)", "refs/tags")
+        self._held = {ref.encode(): oids for ref, *oids in map(str.split, listed.decode().splitlines())}
 
-    def _git(self, *arguments: str, given: bytes = b"", within: Path | None = None) -> bytes:
-        done = subprocess.run(
-            ["git", *arguments], cwd=within or self.folder, env=PLAIN, input=given, capture_output=True,
-            check=True,
-        )  # fmt: skip
-        return done.stdout
+    def _git(self, *arguments: str, given: bytes = b"") -> bytes:
+        return by_git(*arguments, within=self.folder, given=given)
 
-    def body(self, push: Push) -> bytes:
+    def updates(self, slug: str, number: int) -> list[Update]:
+        """What the push of a version changes: the draft, and the tag that is new."""
+        tag, commit = (oid.encode() for oid in self._held[names.tag(slug, number)])
+        before = self._held[names.tag(slug, number - 1)][1].encode() if number > 1 else ZERO
+        return [(before, commit, names.draft(slug)), (ZERO, tag, names.tag(slug, number))]
+
+    def body(self, updates: Sequence[Update]) -> bytes:
         """What git would send."""
-        lines = [b" ".join(command) for command in push.refs()]
+        lines = [b" ".join(update) for update in updates]
         lines[0] += b"\0" + _CAPABILITIES
-        wanted = [push.commit, push.tag, *([b"^" + push.before] if push.before != ZERO else [])]
+        wanted = [new for _, new, _ in updates] + [b"^" + old for old, _, _ in updates if old != ZERO]
         flags = ("--revs", "--thin", "--stdout", "--delta-base-offset", "-q")
         pack = self._git("pack-objects", *flags, given=b"".join(oid + b"\n" for oid in wanted))
         return b"".join(map(pkt_line, lines)) + pkt_line(None) + pack
 
-    def by_git(self, server: Server, push: Push) -> None:
-        """`git push`, as a person would."""
-        specs = [f"{new.decode()}:{name.decode()}" for _, new, name in push.refs()]
-        done = subprocess.run(
-            ["git", "push", "-q", server.url, *specs], cwd=self.folder, capture_output=True, check=False,
-            env={**PLAIN, "GIT_CONFIG_COUNT": "1", "GIT_CONFIG_KEY_0": "http.extraHeader",
-                 "GIT_CONFIG_VALUE_0": f"Authorization: {server.authorization}"},
-        )  # fmt: skip
-        assert done.returncode == 0, done.stderr.decode()
+
+@dataclass(frozen=True)
+class Target:
+    """Where to push, or to fetch from: a repository of one of the servers."""
+
+    side: Side
+    path: str
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.side.port}{self.path}"
+
+    def raw(self, body: bytes, client: int = 0) -> Operation:
+        """The two requests of git: it looks, then pushes."""
+        who = self.side.basic(client)
+        return [
+            request("GET", self.path + _LOOK, who),
+            request("POST", f"{self.path}/git-receive-pack", who, body, _TYPE),
+        ]
 
 
-def _unframed(data: bytes, band: int | None = None) -> bytes:
-    """Return the payloads of pkt-lines, or those of one side band, joined."""
-    parts, at = [], 0
-    while at < len(data):
-        size = max(int(data[at : at + 4], 16), 4)
-        payload = data[at + 4 : at + size]
-        if band is None or payload[:1] == bytes([band]):
-            parts.append(payload[band is not None :])
-        at += size
-    return b"".join(parts)
+def targets(rig: Rig, project: str, clients: int = 1) -> tuple[Target, Target]:
+    """A project here, and a copy of its repository at git's own server."""
+    return (
+        Target(rig.ours(project, clients), f"/{project}.git"),
+        Target(rig.git, rig.plain(project)),
+    )
 
 
-class Wire:
-    """A pusher without git: a connection for each push, as git makes."""
+def _raw(rig: Rig, size: int, pushers: int, each: int) -> Figures:
+    """Each pusher pushes commits and tags of a workflow of its own, `each` in a turn."""
+    slugs = [f"raw-{next(_NUMBERS)}" for _ in range(pushers)]
+    work = Work(rig, slugs, each * (rig.form.rounds + 1))
+    numbers = range(1, each * (rig.form.rounds + 1) + 1)
+    bodies = [[work.body(work.updates(slug, number)) for number in numbers] for slug in slugs]
 
-    def __init__(self, server: Server) -> None:
-        address = urlsplit(server.url)
-        self._path = address.path
-        self._connection = http.client.HTTPConnection(address.hostname or "", address.port)
-        self._headers = {"Authorization": server.authorization}
+    def job(target: Target, turn: int) -> Job:
+        mine = [packs[turn * each : (turn + 1) * each] for packs in bodies]
+        clients = [[target.raw(body, at) for body in packs] for at, packs in enumerate(mine)]
+        return Job(target.side.port, clients, None, b"ok refs/tags/", reconnect=True)
 
-    def push(self, body: bytes, *, refs: int = 2) -> None:
-        """Look, then push: git's two requests."""
-        self._connection.close()
-        self._send("GET", "/info/refs?service=git-receive-pack", None)
-        content = self._send("POST", "/git-receive-pack", body)
-        accepted = _unframed(_unframed(content, band=1)).count(b"ok refs/")
-        assert accepted == refs, f"{accepted} of {refs} refs were accepted"
-
-    def _send(self, method: str, path: str, body: bytes | None) -> bytes:
-        headers = self._headers if body is None else {**self._headers, "Content-Type": _TYPE}
-        self._connection.request(method, self._path + path, body, headers)
-        answer = self._connection.getresponse()
-        content = answer.read()
-        assert answer.status == 200, content
-        return content
+    sides = targets(rig, seeds.project(size), pushers)
+    here, there = rig.loads(*((target.side, partial(job, target)) for target in sides))
+    return {
+        "time": ratio(median(here.whole), median(there.whole), "ms"),
+        "rate": ratio(here.rate, there.rate, "/s"),
+        "p99": beside(p99(here.whole), p99(there.whole), "ms"),
+        "CPU": beside(1000 * here.cpu, 1000 * there.cpu, "ms"),
+    }
 
 
-def at_once(turns: Sequence[Sequence[Callable[[], None]]]) -> float:
-    """Everybody does their turns one after the other, all at once: turns a second."""
-    failures: list[BaseException] = []
-    barrier = threading.Barrier(len(turns) + 1)
-
-    def run(mine: Sequence[Callable[[], None]]) -> None:
-        barrier.wait()
-        try:
-            for turn in mine:
-                turn()
-        except BaseException as failure:
-            failures.append(failure)
-
-    threads = [threading.Thread(target=run, args=(mine,)) for mine in turns]
-    for thread in threads:
-        thread.start()
-    barrier.wait()
-    begun = time.perf_counter()
-    for thread in threads:
-        thread.join()
-    seconds = time.perf_counter() - begun
-    if failures:
-        raise failures[0]
-    return sum(map(len, turns)) / seconds
+@measure("push", 10, time=at_most(0.7))
+@measure("push", 1_000)
+@measure("push", 10_000, time=at_most(0.3))
+@measure("push", 100_000, time=at_most(0.1))
+def push(rig: Rig, size: int) -> Figures:
+    """a push of a commit and its tag, raw, against http-backend."""
+    return _raw(rig, size, 1, rig.form.count)
 
 
-def _script(slug: str, count: int) -> bytes:
-    """Of git-fast-import(1)."""
-    parts = []
-    for number in range(1, count + 1):
-        text, name = definition(f"{slug} {number}").encode(), f"{slug}/v{number}".encode()
-        identity = b"Ann <ann@example.test> %d +0000" % (1_700_000_000 + number)
-        parts.append(
-            b"commit %s\nmark :%d\ncommitter %s\ndata 4\nEdit\n" % (names.draft(slug), number, identity)
-            + b"M 100644 inline workflow.yaml\ndata %d\n%s\n" % (len(text), text)
-            + b"tag %s\nfrom :%d\ntagger %s\ndata 7\nShip it\n" % (name, number, identity)
-        )
-    return b"".join(parts)
+@measure("pushers", 10, rate=at_least(2))
+@measure("pushers", 10_000, rate=at_least(2))
+@measure("pushers", 100_000, rate=at_least(2))
+def pushers(rig: Rig, size: int) -> Figures:
+    """pushes of a commit and its tag, raw, by 8 pushers, against http-backend."""
+    return _raw(rig, size, 8, max(rig.form.count // 4, 1))
 
 
-def _push(slug: str, number: int, held: dict[str, list[str]]) -> Push:
-    tag, commit = (oid.encode() for oid in held[f"{slug}/v{number}"])
-    before = held[f"{slug}/v{number - 1}"][1].encode() if number > 1 else ZERO
-    return Push(slug, number, before, commit, tag)
+def timed(rig: Rig, *works: Callable[[int], object]) -> list[list[float]]:
+    """Run works by turns, after one that warms up; return the milliseconds of each."""
+    turns = rig.form.rounds + 1
+
+    def timing(work: Callable[[int], object]) -> Callable[[int], float]:
+        return lambda turn: 1000 * seconds(lambda: work(turn))
+
+    return [times[1:] for times in by_turns(turns, *map(timing, works))]
+
+
+@measure("push-git", 10)
+@measure("push-git", 1_000)
+@measure("push-git", 100_000, time=at_most(0.2))
+def push_of_git(rig: Rig, size: int) -> Figures:
+    """a push of a commit and its tag by stock git, against http-backend."""
+    slug = f"git-{next(_NUMBERS)}"
+    work = Work(rig, [slug], rig.form.rounds + 1)
+
+    def pushing(target: Target, turn: int) -> None:
+        specs = [f"{new.decode()}:{ref.decode()}" for _, new, ref in work.updates(slug, turn + 1)]
+        command = ("push", "-q", target.url, *specs)
+        by_git(*command, within=work.folder, authorization=target.side.basic(0))
+
+    sides = targets(rig, seeds.project(size))
+    here, there = timed(rig, *(partial(pushing, target) for target in sides))
+    return {"time": ratio(median(here), median(there), "ms")}
+
+
+@measure("advertisement", CPU=at_most(5))
+def advertisement(rig: Rig, size: int) -> Figures:
+    """The advertisement to a pusher, in the largest project against the smallest."""
+    sides = [Target(rig.ours(seeds.project(of)), f"/{seeds.project(of)}.git") for of in (size, rig.smallest)]
+
+    def job(target: Target, _: int) -> Job:
+        look = [request("GET", target.path + _LOOK, target.side.basic(0))]
+        return Job(target.side.port, [[look] * 4 * rig.form.count])
+
+    here, there = rig.loads(*((target.side, partial(job, target)) for target in sides))
+    large, small = (len(rig.get(to.side, to.path + _LOOK, to.side.basic(0))) for to in sides)
+    return {
+        "CPU": ratio(1000 * here.cpu, 1000 * there.cpu, "ms"),
+        "time": ratio(median(here.whole), median(there.whole), "ms"),
+        "bytes": beside(large / 1000, small / 1000, "KB"),
+    }
+
+
+@measure("tags", 10)
+@measure("tags", 1_000, time=at_most(3, "s"))
+@measure("tags", 10_000, time=at_most(20, "s"))
+def many_tags(rig: Rig, size: int) -> Figures:
+    """drafts and tags in one push to an empty project, raw, against http-backend."""
+    slugs = [seeds.slug(number) for number in range(size // seeds.VERSIONS)]
+    work = Work(rig, slugs, seeds.VERSIONS)
+    updates = []
+    for slug in slugs:
+        updates.append((ZERO, work.updates(slug, seeds.VERSIONS)[0][1], names.draft(slug)))
+        updates += [work.updates(slug, number)[1] for number in range(1, seeds.VERSIONS + 1)]
+    body = work.body(updates)
+
+    def pushed(target: Target) -> float:
+        job = Job(target.side.port, [[target.raw(body)]], None, b"ok refs/tags/", reconnect=True)
+        return rig.clients.run(job).seconds
+
+    here, there = map(pushed, targets(rig, rig.fresh("tags").project))
+    return {"time": beside(here, there, "s")}

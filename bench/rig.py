@@ -13,7 +13,7 @@ import tempfile
 import time
 from base64 import b64encode
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -80,10 +80,6 @@ def beside(ours: float, theirs: float | None, unit: str) -> Figure:
 
 
 Figures = Mapping[str, Figure]
-
-
-class SkippedError(Exception):
-    """Something that a measure needs is not installed here."""
 
 
 Run = Callable[["Rig", int], Figures]
@@ -324,13 +320,18 @@ class Rig:
     def etag(self, side: Side, path: str) -> str:
         """The ETag of the answer to a GET."""
         if (side.port, path) not in self._etags:
-            connection = http.client.HTTPConnection("127.0.0.1", side.port)
-            connection.request("GET", path, headers={"Authorization": side.bearer(0)})
-            answer = connection.getresponse()
-            answer.read()
-            connection.close()
-            self._etags[side.port, path] = answer.headers.get("ETag") or '"none"'
+            self._etags[side.port, path] = self._answer(side, path, side.bearer(0))[0] or '"none"'
         return self._etags[side.port, path]
+
+    def get(self, side: Side, path: str, authorization: str) -> bytes:
+        """The body of the answer to a GET."""
+        return self._answer(side, path, authorization)[1]
+
+    def _answer(self, side: Side, path: str, authorization: str) -> tuple[str | None, bytes]:
+        with closing(http.client.HTTPConnection("127.0.0.1", side.port)) as connection:
+            connection.request("GET", path, headers={"Authorization": authorization})
+            answer = connection.getresponse()
+            return answer.headers.get("ETag"), answer.read()
 
     def loads(self, *sides: tuple[Side, Callable[[int], Job]]) -> list[Load]:
         """Run jobs of the sides by turns, after a first round (0) that warms up."""

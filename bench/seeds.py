@@ -106,10 +106,11 @@ def object_id(kind: bytes, content: bytes) -> bytes:
 def script(workflows: int, *, versions: int = VERSIONS, ledgers: bool = True) -> Iterator[bytes]:
     """Yield what git fast-import reads to make `workflows`, with a ledger each unless not wanted."""
     for number in range(workflows):
-        yield from _workflow(slug(number), versions, ledgers)
+        yield from workflow(slug(number), versions, ledgers=ledgers)
 
 
-def _workflow(of: str, versions: int, ledgers: bool) -> Iterator[bytes]:
+def workflow(of: str, versions: int, *, ledgers: bool) -> Iterator[bytes]:
+    """Yield what makes one workflow."""
     entry = ledger.draft_entry(None, None, LedgerKind.CREATED, ANN, _BEGUN)
     entries, parent = [entry], b""
     for number in range(1, versions + 1):

@@ -48,7 +48,13 @@ class Activity(http.Answer):
 
 
 class ActivityQuery(PageQuery):
-    topic: Topic | None = Field(None, description="only what is about it; `pointers` has `current`, too")
+    topic: Literal["drafts", "versions", "pointers", "workflows"] | None = Field(
+        None, description="only what is about it; `pointers` has `current`, too"
+    )
+
+    @property
+    def about(self) -> Topic | None:
+        return Topic(self.topic) if self.topic is not None else None
 
 
 class ActivityPage(http.Answer):
@@ -60,7 +66,7 @@ class ActivityPage(http.Answer):
 def list_activity_of_workflow(path: WorkflowPath, query: ActivityQuery) -> Response:
     """List what happened to a workflow, newest first."""
     caller = enter(Permission.READ, f"reading {clip(path.id)}", project=query.project)
-    workflow, page = activity.of_workflow(caller, path.id, query.cursor, query.limit, query.topic)
+    workflow, page = activity.of_workflow(caller, path.id, query.cursor, query.limit, query.about)
     place = f"/workflows/{workflow.slug}/activity"
     return http.answer_page(caller, ActivityPage, place, page.next, activity=_rows(page.rows))
 
@@ -69,7 +75,7 @@ def list_activity_of_workflow(path: WorkflowPath, query: ActivityQuery) -> Respo
 def list_activity(query: ActivityQuery) -> Response:
     """List what happened to the workflows of the project, what was recorded last first."""
     caller = enter(Permission.READ, "reading the activity", project=query.project)
-    page = activity.of_project(caller, query.cursor, query.limit, query.topic)
+    page = activity.of_project(caller, query.cursor, query.limit, query.about)
     return http.answer_page(caller, ActivityPage, "/activity", page.next, activity=_rows(page.rows))
 
 

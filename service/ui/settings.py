@@ -1,11 +1,11 @@
-"""Page of a workflow's settings: its name, what runs, its discarded drafts, and its archive."""
+"""Page of a workflow's settings: name, slug, what runs, discarded drafts; archive it, or delete it."""
 
 from __future__ import annotations
 
 from flask import Response
 
 from gitstore.definition.quoting import clip
-from gitstore.errors import GitstoreError, MalformedError, RenamedError, StaleDraftError
+from gitstore.errors import ConflictError, GitstoreError, MalformedError, RenamedError, StaleDraftError
 from gitstore.model import Permission
 from gitstore.names import parse_number
 from service import lookup
@@ -87,29 +87,83 @@ def stop(slug: str) -> Response:
 @blueprint.get("/ui/workflows/<slug>/archive")
 def ask_archive(slug: str) -> Response:
     visit = enter(Permission.PUBLISH, f"archiving {clip(slug)}")
-    text = "The draft is discarded, and no version is current. Git keeps both: restore or publish to return."
-    return _ask(visit, slug, "Archive", "archive", text)
+    text = (
+        "Nothing of it runs, and it cannot be changed. Lists leave it out. Its draft, its versions and its "
+        "slug are kept, and it can be taken out of the archive."
+    )
+    return _ask(visit, slug, "Archive", "archive", text, reason="optional")
 
 
 @blueprint.post("/ui/workflows/<slug>/archive")
 def archive(slug: str) -> Response:
     visit = enter(Permission.PUBLISH, f"archiving {clip(slug)}")
     slug = lookup.slug_of(visit.caller, slug)
+<<<<<<< HEAD
     actions.set_aside(visit.caller, slug)
     return go("list_workflows", notice="archived")
+=======
+    try:
+        actions.archive(visit.caller, slug, reason=field("message").strip())
+    except ConflictError as error:
+        return _page(visit, slug, error)
+    return go("show_workflow", slug=slug, notice="archived")
+>>>>>>> g-pages
 
 
-def _ask(visit: Visit, slug: str, verb: str, action: str, text: str) -> Response:
+@blueprint.post("/ui/workflows/<slug>/unarchive")
+def unarchive(slug: str) -> Response:
+    visit = enter(Permission.PUBLISH, f"archiving {clip(slug)}")
+    slug = lookup.slug_of(visit.caller, slug)
+    actions.unarchive(visit.caller, slug)
+    return go("show_workflow", slug=slug, notice="unarchived")
+
+
+@blueprint.get("/ui/workflows/<slug>/delete")
+def ask_delete(slug: str) -> Response:
+    return _ask_delete(enter(Permission.PUBLISH, f"deleting {clip(slug)}"), slug)
+
+
+@blueprint.post("/ui/workflows/<slug>/delete")
+def delete_workflow(slug: str) -> Response:
+    """Delete a workflow that was never published, if its slug was typed."""
+    visit = enter(Permission.PUBLISH, f"deleting {clip(slug)}")
+    slug = lookup.slug_of(visit.caller, slug)
+    if field("typed").strip() != slug:
+        return _ask_delete(visit, slug, MalformedError(f"type {slug} to confirm that it is deleted"))
+    actions.delete(visit.caller, slug, reason=field("message").strip())
+    return go("list_workflows", notice="workflow-deleted")
+
+
+def _ask_delete(visit: Visit, slug: str, error: GitstoreError | None = None) -> Response:
+    text = "It was never published. Lists leave it out, and its slug is free again. Git keeps its last draft."
+    return _ask(visit, slug, "Delete", "delete_workflow", text, error, reason="optional", confirm=True)
+
+
+def _ask(
+    visit: Visit,
+    slug: str,
+    verb: str,
+    action: str,
+    text: str,
+    error: GitstoreError | None = None,
+    *,
+    reason: str = "",
+    confirm: bool = False,
+) -> Response:
+    """Ask before an action on the workflow; with `confirm`, its slug must be typed."""
     with visit.caller.reading() as tx:
         workflow = lookup.workflow(tx, visit.caller, slug)
     current = f", v{workflow.current_number} is current" if workflow.current_number else ""
     return visit.page(
         "ask.html",
+        error,
         question=f"{verb} the workflow?",
         about=f"{workflow.name} ({workflow.slug}){current}",
         text=text,
         action=(action, {"slug": workflow.slug}),
         to=("show_settings", {"slug": workflow.slug}),
+        reason=reason,
+        typed=workflow.slug if confirm else "",
     )
 
 

@@ -72,7 +72,8 @@ def show_history(slug: str) -> Response:
         )
         pairs = _pairs(rows, older)
         summaries = _summaries(tx, pairs, caller.rules, repository)
-        states = of_versions(repository, workflow.slug, {row.version_number for row in rows})
+        changed = {row.version_number for row in rows if _has_changed(row)}
+        states = of_versions(repository, workflow.slug, changed)
     first = rows[-1].version_number if rows and not older and not wanted else None
     if first is not None:
         summaries[first] = FIRST
@@ -91,6 +92,11 @@ def show_history(slug: str) -> Response:
         searched=bool(wanted),
         authors=[(each, who(each).name) for each in authors],
     )
+
+
+def _has_changed(row: Version) -> bool:
+    """Return whether the ledger has a yank, a title or notes of the version that are worth a walk."""
+    return row.yanked or row.title is not None or row.notes is not None
 
 
 def _wanted() -> tuple[VersionsWanted, dict[str, str]]:
@@ -138,7 +144,8 @@ def show_version(slug: str, version: str) -> Response:
         view = view_of(repository, row, judged=judged).drawn(caller.rules, "n")
         file = comparison.file_of(repository, row)
         number = row.version_number
-        state = of_versions(repository, workflow.slug, {number}).get(number, VersionState())
+        changed = {number} if _has_changed(row) else set()
+        state = of_versions(repository, workflow.slug, changed).get(number, VersionState())
         on_it = pointers_on(repository.state(workflow.slug), number) if row.yanked else []
     return visit.page(
         "version.html",

@@ -48,6 +48,7 @@ from sync.listing import FILTERS
 PAGE: Final = 50
 _RECENT: Final = 5
 _SCHEDULES: Final = 20
+_ARCHIVED: Final = "archived"
 _SORTS: Final[tuple[listing.Sort, ...]] = ("updated", "name", "published")
 
 
@@ -55,8 +56,16 @@ _SORTS: Final[tuple[listing.Sort, ...]] = ("updated", "name", "published")
 def list_workflows() -> Response:
     visit = enter(Permission.READ, "listing workflows")
     caller, q = visit.caller, request.args.get("q", "").strip()[:200]
-    only, sort = (_chosen(name, choices) for name, choices in (("filter", FILTERS), ("sort", _SORTS)))
-    wanted = lookup.listed(caller, q, only, sort or _SORTS[0])  # type: ignore[arg-type] # one of the choices
+    only, sort = (
+        _chosen(name, choices) for name, choices in (("filter", (*FILTERS, _ARCHIVED)), ("sort", _SORTS))
+    )
+    wanted = lookup.listed(
+        caller,
+        q,
+        only if only in FILTERS else None,
+        sort or _SORTS[0],  # type: ignore[arg-type] # one of the choices
+        "only" if only == _ARCHIVED else "false",
+    )
     after = lookup.place_in(request.args.get("cursor"), wanted.parse_place)
     with caller.reading() as tx:
         page, place = listing.workflows(tx, caller.project_id, wanted, after=after, limit=PAGE)

@@ -150,6 +150,8 @@ def test_editing_and_publishing_work_without_javascript(chromium: Browser, owner
 
 def pages(owner: Caller) -> dict[str, str]:
     """Create one of everything; return the URL of each page by name."""
+    publish(owner, *urls(1), slug="closed")
+    owner.call("POST", "/workflows/closed/archive", {"reason": "Replaced by order-sync"})
     rules = [{"name": "staging"}, {"name": "qa", "follows": True}]
     owner.call("PUT", "/environments", {"environments": rules})
     publish(owner, *urls(3))
@@ -211,6 +213,10 @@ def pages(owner: Caller) -> dict[str, str]:
         "activity": f"{one}/activity",
         "settings": f"{one}/settings",
         "archive": f"{one}/archive",
+        "archived": "/ui/workflows/closed",
+        "archived-settings": "/ui/workflows/closed/settings",
+        "delete": "/ui/workflows/other/delete",
+        "archived-list": "/ui/workflows?filter=archived",
         "blame": f"{one}/versions/2/blame",
         "refusal": f"{one}/versions/99",
         "only-draft": "/ui/workflows/other",

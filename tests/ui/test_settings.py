@@ -12,7 +12,7 @@ from tests.service.api.conftest import House
 from tests.service.users import add_member
 from tests.ui import test_handover
 from tests.ui.test_handover import Browser
-from tests.ui.visitor import HOST, Page, Visitor
+from tests.ui.visitor import HOST, Page, Visitor, visitor
 
 ONE = "/ui/workflows/order-sync"
 
@@ -99,18 +99,53 @@ def test_the_current_version_is_held_and_released(ann: Visitor) -> None:
 
 
 @pytest.mark.usefixtures("published")
-def test_a_workflow_is_stopped_and_archived(ann: Visitor) -> None:
-    """Its draft can be restored, and its versions stay."""
+def test_a_workflow_is_stopped(ann: Visitor) -> None:
     assert "v3" in ann.get(f"{ONE}/stop").page.text
     assert ann.post(f"{ONE}/stop").status == 303
     assert workflow(ann)["current"] is None
+
+
+@pytest.mark.usefixtures("published")
+def test_an_archived_workflow_is_hidden_and_cannot_be_changed_until_it_returns(
+    house: House, ann: Visitor
+) -> None:
+    """Its pages stay, with their history; nothing on them offers a change, except the way back."""
     ann.api.post("/workflows/order-sync/versions", json={"from_version": 1})
-    assert ann.post(f"{ONE}/archive").location == "/ui/workflows"
-    assert "Archived." in ann.get("/ui/workflows").page.text
-    assert workflow(ann)["draft"] is None
-    page = ann.get(f"{ONE}/settings").page
-    assert ann.post(f"{ONE}/restore", ref=page.value("ref")).status == 303
+    assert "Archive the workflow?" in ann.get(f"{ONE}/archive").page.text
+    assert ann.post(f"{ONE}/archive", message="Replaced").location == ONE
+    assert "order-sync" not in ann.get("/ui/workflows").page.text
+    assert ONE in ann.get("/ui/workflows?filter=archived").page.links()
+    assert "order-sync" not in ann.get("/ui/environments").page.text
+    for path in (ONE, f"{ONE}/settings"):
+        page = ann.get(path).page
+        assert "This workflow is archived" in page.text
+        assert [action for method, action in page.forms() if ONE in action] == [f"{ONE}/unarchive"]
+    links = ann.get(f"{ONE}/versions/2").page.links()
+    assert not [link for link in links if link.endswith(("/edit", "/revert", "/current", "/withdraw"))]
+    assert "Replaced" in ann.get(f"{ONE}/activity?topic=workflows").page.text
+    assert ann.post(f"{ONE}/publish", etag=workflow(ann)["draft"]["commit"]).status == 409
+    viewer = visitor(house, "viewer")
+    assert "Take out of the archive" not in viewer.get(ONE).page.text
+    assert viewer.post(f"{ONE}/unarchive").status == 403
+    assert ann.post(f"{ONE}/unarchive").location == ONE
     assert workflow(ann)["draft"]["version_number"] == 4
+    assert ONE in ann.get("/ui/workflows").page.links()
+
+
+def test_a_workflow_that_was_never_published_is_deleted(ann: Visitor) -> None:
+    """Its slug must be typed, and is free then. One with versions can be archived only."""
+    ann.api.create()
+    assert f"{ONE}/delete" in ann.get(f"{ONE}/settings").page.links()
+    assert "Type order-sync to confirm" in ann.get(f"{ONE}/delete").page.text
+    assert ann.post(f"{ONE}/delete", typed="order").status == 400
+    assert ann.post(f"{ONE}/delete", typed="order-sync", message="A trial").location == "/ui/workflows"
+    for path in ("/ui/workflows", "/ui/workflows?filter=archived"):
+        assert ONE not in ann.get(path).page.links()
+    assert ann.get(ONE).status == 404
+    ann.api.create()
+    ann.api.publish()
+    assert ann.post(f"{ONE}/delete", typed="order-sync").status == 409
+    assert f"{ONE}/delete" not in ann.get(f"{ONE}/settings").page.links()
 
 
 def test_owners_manage_members_on_the_page(ann: Visitor, house: House) -> None:

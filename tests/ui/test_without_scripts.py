@@ -103,6 +103,8 @@ def test_a_workflow_is_created_changed_and_brought_back(ann: Tab, tmp_path: Path
     follow(page, "Archive…")
     press(page, "Archive the workflow")
     told(page, "Archived.")
+    press(page, "Take out of the archive")
+    told(page, "Taken out of the archive.")
 
     file = tmp_path / "flow.yaml"
     file.write_text(definition("Imported"))
