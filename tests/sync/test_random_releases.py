@@ -34,7 +34,9 @@ PLACES = (CURRENT, "staging", "prod")
 PLACE = st.sampled_from(PLACES)
 SEEDS = st.integers(0, 2**16)
 MAYBE = st.booleans()
-TABLES = ("workflows", "workflow_versions", "environments", "releases", "release_items")
+TABLES = (
+    "workflows", "workflow_versions", "version_states", "environments", "releases", "release_items",
+)  # fmt: skip
 
 
 class Killed(BaseException):
