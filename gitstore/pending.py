@@ -29,7 +29,7 @@ from gitstore import budget, ledger, names
 from gitstore.errors import BusyError, GitstoreError, IntegrityError
 from gitstore.git.commits import new_commit
 from gitstore.git.refs import RefUpdate
-from gitstore.repository import Repository, WritableRepository
+from gitstore.repository import FOLDER, Repository, WritableRepository
 from gitstore.system import now
 
 LEVEL: Final = 2
@@ -52,18 +52,22 @@ class Removal:
 
 @dataclass(frozen=True, slots=True)
 class Operation:
-    """A write that is decided. `ref` names it, and holds `commit`."""
+    """A write that is decided. `ref` names it, and holds `commit`.
+
+    `released` are the workflows of the releases that it makes. Not each of them has a ref that moves.
+    """
 
     ref: bytes
     commit: bytes
     updates: tuple[RefUpdate, ...]
     removals: tuple[Removal, ...]
+    released: frozenset[str] = frozenset()
 
     @property
     def slugs(self) -> list[str]:
         """The workflows that it concerns."""
         refs = [*(update.name for update in self.updates), *(removal.name for removal in self.removals)]
-        return sorted({slug for slug in map(names.slug_of, refs) if slug is not None})
+        return sorted({slug for slug in map(names.slug_of, refs) if slug is not None} | self.released)
 
     @property
     def renames(self) -> bool:
@@ -136,12 +140,23 @@ def listed(repository: Repository) -> Iterator[Operation]:
                 if new != _ABSENT
             ]
             removals = [Removal(name, old) for old, new, name in moves if new == _ABSENT]
+            released = _released(repository, updates)
         except (GitstoreError, KeyError, ValueError) as error:
             shown = names.show(ref)
             raise IntegrityError(
                 f"{shown} is damaged: restore its objects from a backup", ref=shown
             ) from error
-        yield Operation(ref, oid, tuple(updates), tuple(removals))
+        yield Operation(ref, oid, tuple(updates), tuple(removals), released)
+
+
+def _released(repository: Repository, updates: Sequence[RefUpdate]) -> frozenset[str]:
+    """Return the workflows in the commits of releases among `updates`."""
+    found: set[str] = set()
+    for update in updates:
+        if names.release_of(update.name) is not None:
+            root = repository.objects.tree(repository.objects.commit(update.new).tree)
+            found.update(map(names.show, repository.objects.tree(root[FOLDER][1])))
+    return frozenset(found)
 
 
 def check_level(repository: Repository) -> None:

@@ -32,9 +32,10 @@ from uuid import UUID
 from dulwich.objects import Blob, ShaFile, Tree
 from dulwich.protocol import pkt_line
 
-from gitstore import names, releases
+from gitstore import names, pointers, releases
 from gitstore.changes import Authorship
 from gitstore.drafts import Content
+from gitstore.environments import CURRENT
 from gitstore.errors import Code, GitstoreError
 from gitstore.git.commits import new_commit
 from gitstore.git.objects import WritableObjects
@@ -136,6 +137,10 @@ def carry_out(store: Store, write: dict[str, Any]) -> object:
         case "release":
             items = [Wanted(name, **item) for name, item in write["items"].items()]
             return releases.create(store, f"of-{slug}", items, WHO).commit
+        case "roll back":
+            return [each.slug for each in releases.roll_back(store, f"of-{slug}", WHO)]
+        case "promote":
+            return [each.slug for each in pointers.promote(store, write["items"], "staging", CURRENT, WHO)]
         case "publish many":
             return publish_many(store, slug, write["label"], write["count"])
         case "push" | "push at once":

@@ -17,9 +17,13 @@ from typing import Any
 
 import pytest
 
-from gitstore import names, release_commit
+from gitstore import names, pointers, release_commit, releases
+from gitstore.environments import EnvironmentRule
 from gitstore.errors import BusyError
 from gitstore.git.cleanup import sweep
+from gitstore.model import Environment
+from gitstore.releases import Wanted
+from gitstore.store import ANY
 from sync.integrity import verify
 from sync.reconcile import reconcile
 from tests.sync.conftest import House
@@ -145,10 +149,29 @@ class Bench:
             self.house.save(f"{slug}-too", "https://draft.example/")
             items = {slug: {"draft": "*"}, f"{slug}-too": {"draft": "*"}, other: {"version": 1}}
             return {"kind": kind, "slug": slug, "items": items}, list(items)
+        if kind in ("roll back", "promote"):
+            return {"kind": kind, "slug": slug, "items": self.promoted(slug, other)}, [
+                slug,
+                other,
+                f"{slug}-too",
+            ]
         self.house.save(other, "https://draft.example/")
         heads = {other: self.house.store.state(other).draft or ""}
         request = push_request(self.scratch, slug, discarded=heads)
         return {"kind": kind, "slug": slug, "request": str(request)}, [slug, f"{slug}-too", other]
+
+    def promoted(self, *slugs: str) -> list[str]:
+        """Workflows whose v1 is in staging, of which a release made v2 current."""
+        store, who = self.house.store, self.house.who
+        pointers.change_rulebook(store, [EnvironmentRule("staging", "publisher")], who.actor, ANY)
+        three = [*slugs, f"{slugs[0]}-too"]
+        for slug in three:
+            if not store.exists(slug):
+                self.house.publish(slug)
+            pointers.move(store, slug, Environment("staging", 1), who)
+            self.house.save(slug, "https://draft.example/")
+        releases.create(store, f"of-{slugs[0]}", [Wanted(slug, draft=ANY) for slug in three], who)
+        return three
 
     def write_next(self, slug: str) -> None:
         """Do what the next writer does: `busy` until the worker has removed the lock files of the kill."""
@@ -181,7 +204,7 @@ class Bench:
         again = self.killer.write(write)["ended"]
         if kind == "release":
             assert again == release_commit.find(self.house.store, f"of-{slugs[0]}").commit, what
-        else:
+        elif kind == "push at once":
             assert set(again) == {"ok"}, what
         assert [self.pointed(slug) != old for slug, old in zip(slugs, before, strict=True)] == [True] * 3
 
@@ -210,13 +233,20 @@ def test_a_write_that_is_killed_happened_or_not_and_works_again(bench: Bench, ki
 
 
 @pytest.mark.parametrize(
-    "every", [False, pytest.param(True, marks=[pytest.mark.soak, pytest.mark.timeout(3600)])]
+    ("kind", "every"),
+    [
+        ("push at once", False),
+        ("release", False),
+        *(
+            pytest.param(kind, True, marks=[pytest.mark.soak, pytest.mark.timeout(3600)])
+            for kind in ("push at once", "release", "roll back", "promote")
+        ),
+    ],
 )
-@pytest.mark.parametrize("kind", ["push at once", "release"])
 def test_a_write_to_several_workflows_that_is_killed_happens_wholly_or_not(
     bench: Bench, kind: str, every: bool
 ) -> None:
-    """An atomic push of two workflows that discards the draft of a third; and a release of three."""
+    """An atomic push that also discards a draft; a release of three, its rollback, and a promotion."""
     passed = bench.killer.write(bench.prepared_at_once(kind)[0])["passed"]
     chances = [(place, nth) for place, times in passed.items() for nth in range(1, times + 1)]
     steps = [(place, 1) for step in STEPS for place in (f"<{step}", f"{step}>") if place in passed]

@@ -34,7 +34,9 @@ PLACES = (CURRENT, "staging", "prod")
 PLACE = st.sampled_from(PLACES)
 SEEDS = st.integers(0, 2**16)
 MAYBE = st.booleans()
-TABLES = ("workflows", "workflow_versions", "environments", "releases", "release_items")
+TABLES = (
+    "workflows", "workflow_versions", "version_states", "environments", "releases", "release_items",
+)  # fmt: skip
 
 
 class Killed(BaseException):
@@ -192,6 +194,8 @@ class Releasing(RuleBasedStateMachine):
         wanted = Environment(place, number, held=hold)
         if share and place != CURRENT and number != other:
             wanted = weighted(place, {number: share, other: 100 - share}, held=hold)
+        if known.archived and known.pointers[place] == wanted:
+            return
         wrong = known.pointers[place] != wanted and not known.usable(*wanted.versions)
         with refused(wrong), self.writer(killed) as store:
             if place == CURRENT:

@@ -6,7 +6,7 @@ from contextlib import closing
 
 import pytest
 
-from gitstore import names, releases
+from gitstore import names, pending, releases
 from gitstore.environments import EnvironmentRule
 from gitstore.errors import GitstoreError, IntegrityError
 from gitstore.pointers import change_rulebook
@@ -136,3 +136,15 @@ def test_two_releases_of_one_name_do_not_both_happen(released: House) -> None:
     with pytest.raises(GitstoreError, match="exists already"):
         releases.create(released.store, "r", [Wanted("c", version=1)], released.who)
     assert released.store.refs.below(names.PENDING) == {}
+
+
+def test_the_next_writer_completes_a_release_that_moves_nothing(released: House) -> None:
+    """Also one of a workflow without a ref in the operation: what the release names is locked with it."""
+    with closing(released.unmirrored()) as store:
+        store.unit_of_work._complete = lambda: None  # type: ignore[attr-defined]
+        releases.create(store, "second", [Wanted("a", version=1)], released.who)
+    assert [operation.slugs for operation in pending.listed(released.store)] == [["a"]]
+    released.store.describe("a", {"name": "After"}, released.who)
+    assert released.store.refs.below(names.PENDING) == {}
+    assert findings(released) == []
+    assert len(stored(released)[0]) == 2  # type: ignore[arg-type]
