@@ -98,16 +98,11 @@ def ask_archive(slug: str) -> Response:
 def archive(slug: str) -> Response:
     visit = enter(Permission.PUBLISH, f"archiving {clip(slug)}")
     slug = lookup.slug_of(visit.caller, slug)
-<<<<<<< HEAD
-    actions.set_aside(visit.caller, slug)
-    return go("list_workflows", notice="archived")
-=======
     try:
         actions.archive(visit.caller, slug, reason=field("message").strip())
     except ConflictError as error:
         return _page(visit, slug, error)
     return go("show_workflow", slug=slug, notice="archived")
->>>>>>> g-pages
 
 
 @blueprint.post("/ui/workflows/<slug>/unarchive")
