@@ -49,10 +49,13 @@ def house(postgres_admin_conninfo: str, migrated_template: str) -> Iterator[Hous
 
 
 class Killer:
-    """Schedules that a killed worker leaves behind, one after the other, for the next worker."""
+    """Schedules that a killed worker leaves behind, one after the other, for the next worker.
 
-    def __init__(self, house: House, kind: str) -> None:
-        self.house, self.kind, self.owner = house, kind, house.client("owner")
+    That one comes after `pause` seconds: within one, it would make the tag that a left entry names.
+    """
+
+    def __init__(self, house: House, kind: str, pause: float) -> None:
+        self.house, self.kind, self.pause, self.owner = house, kind, pause, house.client("owner")
         self.count = 0
         self._process = subprocess.Popen(
             [
@@ -88,6 +91,7 @@ class Killer:
         slug, schedule = self.prepared()
         if not self.work(place, nth)["killed"]:
             return  # an object that was there already is not written again
+        time.sleep(self.pause)
         expire(self.house)
         self.restart()
         with self.house.database.as_mirror() as tx:
@@ -123,7 +127,7 @@ class Killer:
 @pytest.mark.parametrize("kind", ["publish", "move"])
 def test_a_schedule_whose_worker_is_killed_is_carried_out_once(house: House, kind: str, every: bool) -> None:
     """At the first passage of each third place, and at each step of its own; the long form takes them all."""
-    with closing(Killer(house, kind)) as killer:
+    with closing(Killer(house, kind, 1.0 if every else 0.0)) as killer:
         killer.prepared()
         passed = killer.work()["passed"]
         own = [f"{sign[0]}{name}{sign[1]}" for name in OWN for sign in (("<", ""), ("", ">"))]

@@ -121,7 +121,8 @@ def writer(house: House) -> closing[Store]:
 
 def trailers(house: House, slug: str) -> list[str]:
     with writer(house) as store:
-        return [str(entry.schedule) for entry in store.ledger(slug) if entry.schedule is not None]
+        counting = (entry for entry in store.ledger(slug) if store.counts(slug, entry))
+        return [str(entry.schedule) for entry in counting if entry.schedule is not None]
 
 
 # Carried out
