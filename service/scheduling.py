@@ -20,6 +20,7 @@ from webhooks.lease_loop import POLL_SECONDS, Beat, LeaseLoop, Report, no_beat, 
 THREADS: Final = 4
 """Schedules that are carried out at once."""
 _ASK: Final = 1.5
+_BEHIND: Final = 0.25
 _SLOW_SECONDS: Final = 60.0
 
 
@@ -50,7 +51,9 @@ class ScheduleLoop(LeaseLoop[Claim]):
             claims = schedules.claim(tx, max(THREADS - len(running), 0))
             following = schedules.seconds_to_next(tx)
         self.start(claims)
-        pause = POLL_SECONDS if following is None else min(max(following, 0.05), _ASK)
+        pause = POLL_SECONDS
+        if following is not None:  # one that is due waits for another one of its workflow
+            pause = min(following, _ASK) if following > 0 else _BEHIND
         if len(running) + len(claims) >= THREADS:
             pause = LEASE_SECONDS / 4  # a thread that is done wakes the loop
         return pause

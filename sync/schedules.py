@@ -163,7 +163,11 @@ _CANCEL: Final[LiteralString] = """
 _CLAIM: Final[LiteralString] = (
     """
     with mine as materialized (
-        select id, state = 'running' as taken_over from gitstore.schedules where due_at <= clock_timestamp()
+        select id, state = 'running' as taken_over from gitstore.schedules due
+        where due_at <= clock_timestamp() and not exists (
+            select from gitstore.schedules earlier
+            where earlier.workflow_id = due.workflow_id and earlier.state in ('waiting', 'running')
+                and (earlier.at, earlier.id) < (due.at, due.id))
         order by due_at limit %(room)s for update skip locked
     )
     update gitstore.schedules s set state = 'running', claim = %(claim)s,
@@ -254,7 +258,10 @@ def cancel(tx: Transaction, project: UUID, schedule: UUID, by: str) -> bool:
 
 
 def claim(tx: Transaction, room: int) -> list[Claim]:
-    """Claim due schedules, the first due first; also those of workers that were killed."""
+    """Claim due schedules, the first due first; also those of workers that were killed.
+
+    Those of a workflow are carried out one after the other, in the order of their times.
+    """
     values = {"room": room, "claim": uuid4(), "lease": LEASE_SECONDS, "latest": LATEST}
     return tx.rows(Claim, _CLAIM, **values)
 

@@ -357,6 +357,26 @@ def test_a_schedule_that_no_worker_carried_out_within_the_hour_is_stopped(
     assert carry_out(house, late, "61 minutes")["code"] == "schedule_missed"
 
 
+def test_schedules_of_a_workflow_keep_their_order_though_they_are_late(
+    house: House, owner: Client, slug: str
+) -> None:
+    """After a while without a worker, the last step is the last; one that is tried again delays the rest."""
+    path = f"/workflows/{slug}/environments/prod"
+    made = [owner.put(path, json={"version": version, "at": at(version)}) for version in (1, 2)]
+    make_due(house, made[1], "1 minute")
+    make_due(house, made[0], "2 minutes")
+    for schedule in made:
+        (claimed,) = claim(house)
+        assert str(claimed.id) == schedule.json["id"]
+        with house.database.as_mirror() as tx:
+            schedules.release(tx, claimed, timedelta())
+        (claimed,) = claim(house)
+        assert str(claimed.id) == schedule.json["id"]
+        assert claim(house) == []
+        actions.carry_out(backend(house), claimed)
+    assert owner.get(path).json["version_number"] == 2
+
+
 # Refused when it is made
 
 
