@@ -267,11 +267,28 @@ class WritableRefs(Refs):
                 if update.old is None and update.name.startswith(names.TAGS):
                     self._create(update, held[update.name])
                 else:
-                    held[update.name].close()
-            fsync_folder(self._path(folder))
+                    self._replace(update.name, held[update.name])
+            with suppress(FileNotFoundError):  # git has packed these refs, durably, and removed the folder
+                fsync_folder(self._path(folder))
+
+    def _replace(self, name: bytes, lock: _GitFile) -> None:
+        """Rename a lock file into place, unless it was removed, or is another process' by now."""
+        lost = True
+        with suppress(FileNotFoundError):
+            there = os.stat(self._root + name + b".lock")  # noqa: PTH116 - of bytes, see `_root`
+            if os.path.samestat(os.fstat(lock.fileno()), there):
+                lock.close()
+                lost = False
+        if lost:
+            shown = names.show(name)
+            raise BusyError(f"the lock of {shown} was lost to another process: try again", ref=shown)
 
     def _create(self, update: RefUpdate, lock: _GitFile) -> None:
-        """Create a ref from its lock file, unless it exists by now, as a file or in packed-refs."""
+        """Create a ref from its lock file, unless it exists by now, as a file or in packed-refs.
+
+        packed-refs is read again afterwards: while this process was stopped between the two, another one may
+        have created the tag and packed it.
+        """
         name, place = update.name, self._root + update.name
         created = self._read_packed(name) is None
         if created:
@@ -279,6 +296,9 @@ class WritableRefs(Refs):
                 os.link(place + b".lock", place)
             except (FileExistsError, FileNotFoundError):
                 created = False
+        if created and self._read_packed(name) not in (None, update.new):
+            os.unlink(place)  # noqa: PTH108 - of bytes; the packed value is the tag's
+            created = False
         if not created:
             shown = names.show(name)
             raise BusyError(f"{shown} was created by another process: try again", ref=shown)

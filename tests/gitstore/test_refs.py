@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -185,6 +186,44 @@ def test_a_tag_that_appears_although_it_is_locked_is_kept(
             git("pack-refs", "--all", "--prune")
 
     refs.before_writing = meanwhile
+    with pytest.raises(GitstoreError) as refused:
+        refs.update([RefUpdate(name, None, A)])
+    assert refused.value.code is Code.BUSY
+    assert refs.read(name) == other.encode()
+
+
+def test_a_lock_that_another_process_took_over_is_not_renamed_into_place(
+    refs: WritableRefs, bare: Path
+) -> None:
+    """Its content is that of another writer, who may not have finished it."""
+    name, lock = b"refs/ledger/a", bare / "refs/ledger/a.lock"
+    assert refs.update([RefUpdate(name, None, A)]) == []
+
+    def meanwhile() -> None:
+        lock.unlink()
+        lock.write_bytes(b"half")
+
+    refs.before_writing = meanwhile
+    with pytest.raises(GitstoreError) as refused:
+        refs.update([RefUpdate(name, A, B)])
+    assert refused.value.code is Code.BUSY
+    assert refs.read(name) == A
+
+
+def test_a_tag_that_was_packed_between_the_check_and_the_link_is_kept(
+    refs: WritableRefs, git: Git, commit: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """link(2) succeeds, as the loose file of the other writer's tag is gone."""
+    name, other, link = b"refs/tags/a/v1", commit(), os.link
+
+    def late(source: bytes, target: bytes) -> None:
+        git("update-ref", "--no-deref", "refs/tags/b/v1", other)
+        git("pack-refs", "--all", "--prune")
+        packed = refs._folder / "packed-refs"
+        packed.write_text(packed.read_text().replace("refs/tags/b/v1", "refs/tags/a/v1"))
+        link(source, target)
+
+    monkeypatch.setattr(os, "link", late)
     with pytest.raises(GitstoreError) as refused:
         refs.update([RefUpdate(name, None, A)])
     assert refused.value.code is Code.BUSY

@@ -3,7 +3,8 @@
     python -m tests.sync.kill_points <repository> <project> <conninfo>
 
 reads a line of JSON for each write, {"write": ..., "at": place, "nth": n}, and answers with one, {"killed":
-bool, "ended": the result of the write or its error, "passed": how often each place was passed}. A place is
+bool, "ended": the result of the write or its error, "passed": how often each place was passed}. With "stop",
+the child stops itself there instead, and goes on when it is continued. A place is
 the beginning (`<name`) or the end (`name>`) of a function; the product has no code for it.
 """
 
@@ -20,8 +21,8 @@ import sys
 import time
 import traceback
 from collections import Counter
-from collections.abc import Callable, Mapping
-from contextlib import closing
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing, contextmanager
 from datetime import UTC, datetime
 from functools import partial
 from io import BytesIO
@@ -47,6 +48,7 @@ from gitstore.releases import Wanted
 from gitstore.store import Actors, Store
 from sync.db import Database
 from sync.unit_of_work import MirrorUnitOfWork
+from tests.helpers import until
 
 ROOT = Path(__file__).parents[2]
 ADA = Person("Ada", "ada@example.com")
@@ -63,6 +65,7 @@ PLACES = {
     "moved in": "pathlib:Path.rename",
     "admitted": "gitstore.git.quarantine:Quarantine.admit",
     "lock": "gitstore.git.refs:WritableRefs._lock",
+    "link": "os:link",
     "rename": "dulwich.file:_GitFile.close",
     "ref folder": "gitstore.git.refs:fsync_folder",
     "refs": "gitstore.git.refs:WritableRefs.update",
@@ -80,11 +83,14 @@ PLACES = {
 
 
 class Trap:
-    """Counts how often each place is passed, and kills this process at one of them."""
+    """Counts how often each place is passed, and kills or stops this process at one of them."""
 
-    def __init__(self, at: str | None, nth: int, places: Mapping[str, str] = PLACES) -> None:
+    def __init__(
+        self, at: str | None, nth: int, places: Mapping[str, str] = PLACES, *, stop: bool = False
+    ) -> None:
         self.passed: Counter[str] = Counter()
         self._at, self._nth, self._places = at, nth, places
+        self._signal = signal.SIGSTOP if stop else signal.SIGKILL
 
     def install(self) -> None:
         for name, place in self._places.items():
@@ -112,7 +118,7 @@ class Trap:
     def note(self, place: str) -> None:
         self.passed[place] += 1
         if place == self._at and self.passed[place] == self._nth:
-            os.kill(os.getpid(), signal.SIGKILL)
+            os.kill(os.getpid(), self._signal)
 
 
 def carry_out(store: Store, write: dict[str, Any]) -> object:
@@ -234,10 +240,31 @@ class Killer:
         )  # fmt: skip
 
     def write(self, write: dict[str, Any], at: str | None = None, nth: int = 1) -> dict[str, Any]:
+        self._ask({"write": write, "at": at, "nth": nth})
+        return self._answer()
+
+    @contextmanager
+    def stopped(self, write: dict[str, Any], at: str, answer: dict[str, Any]) -> Iterator[None]:
+        """Run the block while the writer is stopped at a place; then continue it, and fill in `answer`."""
+        self._ask({"write": write, "at": at, "nth": 1, "stop": True})
+        pid = self._process.pid
+        children = Path(f"/proc/{pid}/task/{pid}/children")
+        until(lambda: children.read_text().split(), "the writer did not begin")
+        child = int(children.read_text())
+        until(lambda: _state(child) == "T", f"the writer did not stop at {at}")
+        try:
+            yield
+        finally:
+            os.kill(child, signal.SIGCONT)
+            answer.update(self._answer())
+
+    def _ask(self, asked: dict[str, Any]) -> None:
         assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        self._process.stdin.write(json.dumps({"write": write, "at": at, "nth": nth}) + "\n")
+        self._process.stdin.write(json.dumps(asked) + "\n")
         self._process.stdin.flush()
+
+    def _answer(self) -> dict[str, Any]:
+        assert self._process.stdout is not None
         answer: dict[str, Any] = json.loads(self._process.stdout.readline())
         return answer
 
@@ -248,6 +275,10 @@ class Killer:
             self._process.wait(30)
 
 
+def _state(pid: int) -> str:
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+
+
 def _in_a_child(repository: Path, project: UUID, conninfo: str, asked: dict[str, Any]) -> dict[str, Any]:
     reading, writing = os.pipe()
     child = os.fork()
@@ -255,7 +286,7 @@ def _in_a_child(repository: Path, project: UUID, conninfo: str, asked: dict[str,
         # Whatever happens here must not come back into the loop of the parent.
         try:
             os.close(reading)
-            trap = Trap(asked["at"], asked["nth"])
+            trap = Trap(asked["at"], asked["nth"], stop=asked.get("stop", False))
             try:
                 trap.install()
                 unit_of_work = partial(MirrorUnitOfWork, Database(conninfo, max_connections=1))

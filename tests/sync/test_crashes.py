@@ -12,9 +12,11 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 
 from gitstore import names, pointers, release_commit, releases
@@ -26,6 +28,7 @@ from gitstore.releases import Wanted
 from gitstore.store import ANY
 from sync.integrity import verify
 from sync.reconcile import reconcile
+from sync.unit_of_work import exclusive
 from tests.sync.conftest import House
 from tests.sync.kill_points import PLACES, Killer, push_request
 
@@ -33,6 +36,11 @@ pytestmark = pytest.mark.slow
 
 WRITES = ("create", "save", "publish", "push", "discard", "revert", "current")
 STEPS = ("decided", "carried out", "deleted", "concluded", "commit")
+STOPS = ("<marker", "<lock", "lock>", "<rename", "rename>", "<link", "link>", "refs>", "<row", "<commit")
+ENDED = """
+    select pg_terminate_backend(pid, 1000) from pg_stat_activity
+    where usename = 'gitstore' and state like 'idle in transaction%'
+"""
 KILLS = int(os.environ.get("GITSTORE_TEST_KILLS", "1000"))
 
 
@@ -229,6 +237,35 @@ def test_a_write_that_is_killed_happened_or_not_and_works_again(bench: Bench, ki
     for place in list(bench.passages(kind))[:: 1 if kind == "publish" else 3]:
         bench.kill(kind, place, 1)
     assert bench.outcomes["not passed"] == 0
+    bench.finish()
+
+
+def test_a_writer_that_was_stopped_while_another_node_published_changes_nothing(
+    bench: Bench, postgres_admin_conninfo: str
+) -> None:
+    """At each step from the first lock to the commit: its backend ends, then its node's lock files are swept.
+
+    Another node publishes. Then the writer goes on, and each number has one tag, and the ledger is one chain.
+    """
+    store = bench.house.store
+    for place in STOPS:
+        write = bench.prepared("publish")
+        slug, answer = write["slug"], dict[str, Any]()
+        with bench.killer.stopped(write, place, answer):
+            with psycopg.connect(postgres_admin_conninfo) as admin:
+                admin.execute(ENDED)
+            # As from another machine, where the shared lock of the stopped writer may be unknown.
+            hold = partial(exclusive, bench.house.database.as_mirror, [store], 1.0)
+            sweep(store.path, hold, time.time(), sleep=lambda _: None)  # type: ignore[arg-type]
+            if not store.state(slug).draft_open:
+                bench.house.save(slug, "https://other.example/")
+            published = store.publish(slug, bench.house.who).number
+            tags = store.version_tags(slug)
+        assert store.version_tags(slug) == tags, (place, answer)
+        assert published in tags
+        assert list(tags) == list(range(1, len(tags) + 1))
+        bench.restart()
+        bench.check(slug, f"publish stopped at {place}: {answer}")
     bench.finish()
 
 
