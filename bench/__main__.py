@@ -17,6 +17,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import bench.environments
 import bench.fetches
 import bench.pushes
 import bench.reads

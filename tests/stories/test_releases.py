@@ -95,6 +95,10 @@ def test_every_other_block_runs_with_the_command_line(guide: Guide, shell: Shell
     assert (in_prod(owner, "order-sync"), in_prod(owner, "stock")) == (3, 7)
     for slug in ("order-sync", "prices"):
         assert owner.save(slug, "autumn") == 201
+    assert owner.call("PUT", "/workflows/order-sync/environments/staging", {"version": 5}).status == 200
+    (scheduled,) = shell.follow(guide.section("Later"))
+    kinds = ("publish", "move", "promote")
+    assert [scheduled.count(f"order-sync  {kind} ") for kind in kinds] == [2, 2, 2]  # made, and listed
     shell.follow(guide.section("Several workflows at once"))
     assert (current(owner, "order-sync"), current(owner, "prices")) == (8, 2)
     (yanked,) = shell.follow(guide.section("Withdraw a version"))
