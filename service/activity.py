@@ -116,7 +116,9 @@ _TYPES: Final = {
     Topic.VERSIONS: (
         EventType.PUBLISHED, EventType.YANKED, EventType.UNYANKED, EventType.ANNOTATED, EventType.DIVERGED,
     ),
-    Topic.POINTERS: (EventType.CURRENT_CHANGED, EventType.ENVIRONMENT_CHANGED),
+    Topic.POINTERS: (
+        EventType.CURRENT_CHANGED, EventType.ENVIRONMENT_CHANGED, EventType.SCHEDULE_STOPPED,
+    ),
     Topic.WORKFLOWS: (
         EventType.UPDATED, EventType.RENAMED, EventType.ARCHIVED, EventType.UNARCHIVED,
     ),

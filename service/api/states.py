@@ -19,6 +19,8 @@ from service.caller import Caller
 from service.context import enter
 from service.inputs import Annotate, Body, Text
 
+_MOST_ANNOTATIONS = 100
+
 blueprint = new_blueprint("version states", "What may change about a published version.")
 
 
@@ -94,13 +96,12 @@ def _answer(caller: Caller, slug: str, number: int) -> Response:
         if repository.refs.read(repository.tag(slug, number)) is None:
             raise lookup.no_version(slug, number)
         state = repository.state(slug)
-        yanked = states.yank_of(repository, slug, number) if number in state.yanked else None
-        history = [
-            Annotation.model_construct(
-                title=entry.title, notes=entry.notes, by=entry.actor.name, at=entry.when
-            )
-            for entry, _ in zip(states.annotations_of(repository, slug, number), range(100), strict=False)
-        ]
+        found = states.of_versions(repository, slug, {number}).get(number, states.VersionState())
+    yanked = found.yank
+    history = [
+        Annotation.model_construct(title=entry.title, notes=entry.notes, by=entry.actor.name, at=entry.when)
+        for entry in found.annotations[:_MOST_ANNOTATIONS]
+    ]
     shown = yanked and YankedState.model_construct(
         reason=yanked.message,
         by=yanked.actor.name,
@@ -112,8 +113,8 @@ def _answer(caller: Caller, slug: str, number: int) -> Response:
             workflow=slug,
             version_number=number,
             yanked=shown,
-            title=history[0].title if history else None,
-            notes=history[0].notes if history else None,
+            title=found.title,
+            notes=found.notes,
             history=history,
         )
     )

@@ -129,6 +129,6 @@ def _page(
         hold=known is not None and known.held if hold is None else hold,
         preview=preview,
         refusals=[reason.message for _, reason in (preview.refusals if preview is not None else refusals)],
-        moves=moves,
+        moves=moves and not workflow.archived,
         history=history,
     )

@@ -390,7 +390,7 @@ def test_actions_in_the_pages_are_in_the_audit_log(ann: Visitor, house: House, s
 def test_the_pages_of_an_archived_project_say_that_it_is_read_only(ann: Visitor) -> None:
     """A form that writes is refused with the message of the API."""
     ann.api.create()
-    assert "archived" not in ann.get("/ui/workflows").page.text
+    assert "This project is archived" not in ann.get("/ui/workflows").page.text
     ann.api.patch("/projects/default", json={"archived": True})
     for path in ("/ui/workflows", "/ui/workflows/order-sync", "/ui/tokens"):
         assert "This project is archived: it can be read only." in ann.get(path).page.text

@@ -111,6 +111,8 @@ def test_an_archived_workflow_is_hidden_and_cannot_be_changed_until_it_returns(
 ) -> None:
     """Its pages stay, with their history; nothing on them offers a change, except the way back."""
     ann.api.post("/workflows/order-sync/versions", json={"from_version": 1})
+    ann.api.put("/environments", json={"environments": [{"name": "qa"}]})
+    ann.api.put("/workflows/order-sync/environments/qa", json={"version": 2})
     assert "Archive the workflow?" in ann.get(f"{ONE}/archive").page.text
     assert ann.post(f"{ONE}/archive", message="Replaced").location == ONE
     assert "order-sync" not in ann.get("/ui/workflows").page.text
@@ -120,8 +122,12 @@ def test_an_archived_workflow_is_hidden_and_cannot_be_changed_until_it_returns(
         page = ann.get(path).page
         assert "This workflow is archived" in page.text
         assert [action for method, action in page.forms() if ONE in action] == [f"{ONE}/unarchive"]
-    links = ann.get(f"{ONE}/versions/2").page.links()
-    assert not [link for link in links if link.endswith(("/edit", "/revert", "/current", "/withdraw"))]
+    pointer = ann.get(f"{ONE}/environments/qa").page
+    assert not [action for _, action in pointer.forms() if action.startswith(ONE)]
+    links = [*ann.get(f"{ONE}/versions/2").page.links(), *pointer.links()]
+    assert not [
+        link for link in links if link.endswith(("/edit", "/revert", "/current", "/withdraw", "/remove"))
+    ]
     assert "Replaced" in ann.get(f"{ONE}/activity?topic=workflows").page.text
     assert ann.post(f"{ONE}/publish", etag=workflow(ann)["draft"]["commit"]).status == 409
     viewer = visitor(house, "viewer")
