@@ -36,7 +36,8 @@ COUNTERS: Final[Mapping[str, tuple[tuple[str, ...], str]]] = {
     ),
     "gitstore_publishes_total": (
         ("door", "outcome"),
-        "Attempts to publish, by door (git, http, page, source) and outcome (published, or an error code). "
+        "Attempts to publish, by door (git, http, page, source, worker) and outcome (published, or an error "
+        "code). "
         "Versions of a source that are not applied count as divergences.",
     ),
     "gitstore_environment_moves_total": (

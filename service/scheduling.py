@@ -7,6 +7,7 @@ as that clock may be set, and a notification may be missed.
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Sequence
 from datetime import timedelta
 from typing import Final
@@ -22,6 +23,8 @@ THREADS: Final = 4
 _ASK: Final = 1.5
 _BEHIND: Final = 0.25
 _SLOW_SECONDS: Final = 60.0
+_STUCK: Final = 180.0
+"""Seconds after which one that is being carried out counts as hanging: locks and writes have lower limits."""
 
 
 class ScheduleLoop(LeaseLoop[Claim]):
@@ -57,6 +60,10 @@ class ScheduleLoop(LeaseLoop[Claim]):
         if len(running) + len(claims) >= THREADS:
             pause = LEASE_SECONDS / 4  # a thread that is done wakes the loop
         return pause
+
+    def is_stuck(self) -> bool:
+        progress = self.progress()
+        return any(time.monotonic() - one.started > _STUCK for one in (*progress.quick, *progress.slow))
 
     def work(self, lease: Claim) -> None:
         self._carry_out(self._backend, lease)

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -16,10 +17,14 @@ from typing import Any
 import pytest
 
 from gitstore.git.cleanup import sweep
+from service import scheduling
 from service.actions import schedules as actions
+from service.caller import Backend
+from service.scheduling import ScheduleLoop
 from sync import schedules
 from sync.integrity import verify
 from sync.reconcile import reconcile
+from sync.schedules import Claim
 from sync.unit_of_work import MirrorUnitOfWork
 from tests.helpers import until
 from tests.service.api.conftest import Client, House, opened
@@ -136,6 +141,25 @@ def test_a_schedule_whose_worker_is_killed_is_carried_out_once(house: House, kin
         for place, nth in chances if every else [(place, 1) for place in short if place in passed]:
             killer.kill(place, nth)
         assert killer.count > len(OWN)
+
+
+def test_a_worker_in_which_a_schedule_hangs_is_to_be_replaced(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It sends no heartbeats; its claim is renewed until then."""
+    monkeypatch.setattr(scheduling, "_STUCK", 0.5)
+    owner, ended = house.client("owner"), threading.Event()
+    owner.create("hanging")
+    make_due(house, owner.post("/workflows/hanging/versions/publish", json={"at": at()}))
+
+    def hang(_backend: Backend, _claimed: Claim) -> None:
+        ended.wait()
+
+    loop = ScheduleLoop(backend(house), ended, carry_out=hang)
+    with loop.running():
+        until(loop.is_stuck)
+    with house.database.as_owner() as tx:
+        tx.run("delete from gitstore.schedules where state = 'running'")
 
 
 @contextmanager
