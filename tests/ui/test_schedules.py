@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from playwright.sync_api import Browser
 
-from tests.service.api.conftest import definition
+from tests.service.api.conftest import House, definition
 from tests.stories.instance import Caller
 from tests.ui import browser
 from tests.ui.browser import Tab, needs_chromium
@@ -47,7 +47,8 @@ def test_a_draft_is_scheduled_shown_and_cancelled(ann: Visitor) -> None:
 
 
 @pytest.mark.usefixtures("published")
-def test_a_version_and_a_promotion_are_scheduled(ann: Visitor) -> None:
+def test_a_version_and_a_promotion_are_scheduled(ann: Visitor, house: House) -> None:
+    """The page shows why one was stopped."""
     later = ann.post(f"{ONE}/versions/1/current", seen="3", message="Back", at=TYPED)
     assert later.location == ONE
     refused = ann.post(f"{ONE}/versions/1/current", seen="3", message="Back", at="2020-01-01T00:00")
@@ -58,6 +59,14 @@ def test_a_version_and_a_promotion_are_scheduled(ann: Visitor) -> None:
     assert ann.post("/ui/promote", None, **fields).location == "/ui/environments"
     assert sorted(kind for kind, _, _ in listed(ann)) == ["move", "promote"]
     assert "qa to v3 from current" in ann.get(ONE).page.text
+    with house.database.as_owner() as tx:
+        tx.run(
+            "update gitstore.schedules set due_at = null, reason = 'the pointer <b>moved</b>', "
+            "state = case kind when 'move' then 'stopped' else 'done' end"
+        )
+    text = ann.get(ONE).page.text
+    assert "stopped The pointer <b>moved</b>." in text
+    assert "done" in text
 
 
 # In a browser
