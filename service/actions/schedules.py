@@ -14,7 +14,7 @@ from functools import partial
 from typing import Any, Final
 from uuid import uuid4
 
-from gitstore import names, pointers
+from gitstore import ledger, names, pointers
 from gitstore.environments import CURRENT, rulebook, weighted
 from gitstore.errors import (
     Code,
@@ -28,7 +28,7 @@ from gitstore.errors import (
     StaleDraftError,
     TemporaryError,
 )
-from gitstore.model import LedgerEntry, Permission, Person
+from gitstore.model import LedgerEntry, LedgerKind, Permission, Person
 from gitstore.policy import Command
 from gitstore.policy_facts import accepted
 from gitstore.repository import Repository
@@ -42,7 +42,7 @@ from service.actions.drafts import seen_commit
 from service.caller import Backend, Caller, in_the_name_of, operator
 from service.logs import Event
 from service.projects import check_writable
-from sync import audit, catalog, events, schedules
+from sync import audit, catalog, events, levels, schedules
 from sync.audit import Origin
 from sync.catalog import Project
 from sync.db import Transaction
@@ -185,6 +185,8 @@ def _make(caller: Caller, plans: Sequence[tuple[str, Plan]]) -> list[ShownSchedu
     """Store the schedules of workflows; one that is there already is returned as it is."""
     made, new = [], []
     with caller.as_user() as tx:
+        if any(plan.environment not in (None, CURRENT) for _, plan in plans):
+            ledger.check_level(LedgerKind.POINTED, levels.level(tx))
         for slug, plan in plans:
             workflow = lookup.workflow(tx, caller, slug)
             if schedules.count(tx, workflow.id) >= MOST:

@@ -399,6 +399,19 @@ def test_what_would_be_refused_now_is_refused_when_it_is_scheduled(
     assert owner.get(f"/workflows/{slug}/schedules").json["schedules"] == []
 
 
+def test_a_move_in_an_environment_waits_for_the_end_of_an_upgrade(
+    house: House, owner: Client, slug: str
+) -> None:
+    """As the ledger entry would; the other kinds do not."""
+    with house.database.as_owner() as tx:
+        tx.run("update gitstore.feature_level set level = 1")
+    body = {"version": 2, "at": at()}
+    problem(owner.put(f"/workflows/{slug}/environments/prod", json=body), 409, "upgrade_unfinished")
+    assert owner.put(f"/workflows/{slug}/current", json=body).status_code == 202
+    with house.database.as_owner() as tx:
+        tx.run("update gitstore.feature_level set level = 2")
+
+
 def test_a_draft_with_errors_or_that_moved_is_not_scheduled(owner: Client, slug: str) -> None:
     publish = f"/workflows/{slug}/versions/publish"
     problem(owner.post(publish, json={"at": at()}, match='"other"'), 412, "stale_draft")
