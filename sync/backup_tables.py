@@ -79,6 +79,7 @@ DERIVED: Final = {
     "migrations": "written by `gitstore migrate`",
     "environments": "derived from the ledgers",
     "version_states": "derived from the ledgers",
+    "workflow_words": "written by triggers of workflows and workflow_versions",
     "checks": "what was compared elsewhere; without it, everything is compared again",
     "check_runs": "like `checks`",
     "releases": "derived from the refs of releases",

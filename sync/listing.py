@@ -30,6 +30,13 @@ _FROM: Final[LiteralString] = (
 """
 )
 _OF_PROJECT: Final[LiteralString] = " where w.project_id = %(project)s"
+_MOST_MATCHES: Final = 1000
+# Those of a search that finds few, by an index; their page is then sorted, which is off for readers.
+_MATCHES: Final[LiteralString] = """
+    select gitstore.matching_workflows(%(project)s, %(q)s, %(most)s), set_config('enable_sort', 'on', true)
+"""
+_AMONG: Final[LiteralString] = " and w.id = any(%(among)s)"
+# One that finds many reads workflows in their order, until the page is full.
 _MATCHING: Final[LiteralString] = """
     and (w.words || coalesce(draft.labels, current.labels, latest.labels, ''::tsvector))
         @@ gitstore.searched(%(q)s)
@@ -86,11 +93,6 @@ class Wanted:
     email: str = ""
     archived: Archived = "false"
 
-    @property
-    def conditions(self) -> LiteralString:
-        matching = _MATCHING if self.q else ""
-        return _OF_PROJECT + matching + _FILTERED[self.only] + _ARCHIVED[self.archived]
-
     def place(self, row: ListedWorkflow) -> str:
         """Return the place after `row`."""
         key = {"name": row.name, "updated": row.updated_at, "published": row.published_at}.get(self.sort)
@@ -111,13 +113,13 @@ def workflows(
     tx: Transaction, project: UUID, wanted: Wanted, *, after: tuple[str, Any] | None = None, limit: int
 ) -> tuple[Sequence[ListedWorkflow], str | None]:
     """Return a page of the workflows of a project, and the place of the next."""
-    query = _LISTED + wanted.conditions + (_AFTER[wanted.sort] if after else "")
+    found = _found(tx, project, wanted)
+    if found is None:
+        return [], None
+    conditions, values = found
     slug, key = after or ("", None)
-    rows = tx.rows(
-        ListedWorkflow,
-        query + _ORDER[wanted.sort] + " limit %(limit)s",
-        **_values(project, wanted), slug=slug, key=key, limit=limit + 1,
-    )  # fmt: skip
+    query = _LISTED + conditions + (_AFTER[wanted.sort] if after else "") + _ORDER[wanted.sort]
+    rows = tx.rows(ListedWorkflow, query + " limit %(limit)s", **values, slug=slug, key=key, limit=limit + 1)
     return rows[:limit], wanted.place(rows[limit - 1]) if len(rows) > limit else None
 
 
@@ -125,12 +127,23 @@ def count(tx: Transaction, project: UUID, wanted: Wanted, only: Sequence[object]
     """Return the number of workflows on all pages; `only` is the page if there is no other."""
     if only is not None:
         return len(only)
-    query = "select count(*)" + _FROM + wanted.conditions
-    return int(tx.value(query, **_values(project, wanted)))
+    found = _found(tx, project, wanted)
+    if found is None:
+        return 0
+    conditions, values = found
+    return int(tx.value("select count(*)" + _FROM + conditions, **values))
 
 
-def _values(project: UUID, wanted: Wanted) -> dict[str, Any]:
-    return {"project": project, "q": wanted.q, "email": wanted.email, "person": wanted.person}
+def _found(tx: Transaction, project: UUID, wanted: Wanted) -> tuple[LiteralString, dict[str, Any]] | None:
+    """Return the condition on wanted workflows and its parameters; None if a search finds none."""
+    values = {"project": project, "q": wanted.q, "email": wanted.email, "person": wanted.person}
+    if not wanted.q:
+        return _OF_PROJECT + _FILTERED[wanted.only] + _ARCHIVED[wanted.archived], values
+    among = tx.value(_MATCHES, project=project, q=wanted.q, most=_MOST_MATCHES)
+    if among == []:
+        return None
+    matching = _MATCHING if among is None else _AMONG
+    return _OF_PROJECT + matching + _FILTERED[wanted.only] + _ARCHIVED[wanted.archived], {**values, "among": among}
 
 
 # Versions

@@ -193,6 +193,7 @@ _DELETE: Final[tuple[LiteralString, ...]] = (
     "delete from gitstore.number_marks where project_id = %(project)s",
     "delete from gitstore.schedules where project_id = %(project)s",
     "delete from gitstore.autosaves where project_id = %(project)s",
+    "delete from gitstore.workflow_words where project_id = %(project)s",
     "delete from gitstore.workflow_versions where project_id = %(project)s",
     "delete from gitstore.workflows where project_id = %(project)s",
     "delete from gitstore.access_tokens where project_id = %(project)s",

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import UTC
+from typing import LiteralString
 from uuid import uuid4
 
 import pytest
 from psycopg import sql
 
+from gitstore.drafts import Content
 from gitstore.errors import Code, GitstoreError
 from gitstore.model import Rules
 from sync import catalog, listing
 from sync.db import Database, SingleReading
+from sync.integrity.rebuild import rebuild
 from sync.listing import Wanted
+from sync.rows import WorkflowRow, column_names
 from tests.sync.conftest import House
 
 
@@ -150,14 +155,82 @@ def test_workflows_are_listed_by_slug_in_pages(house: House) -> None:
         ("x" * 3000, []),
     ],
 )
+@pytest.mark.parametrize("most", [1000, 0], ids=["index", "scan"])
 def test_search_finds_the_beginnings_of_words_of_names_and_labels(
-    shelf: House, q: str, found: list[str]
+    shelf: House, monkeypatch: pytest.MonkeyPatch, most: int, q: str, found: list[str]
 ) -> None:
-    """All of them, in any order, whatever is written between them."""
-    with shelf.database.reading(shelf.claims) as tx:
-        rows, _ = listing.workflows(tx, shelf.project, Wanted(q), limit=20)
-        assert [row.slug for row in rows] == found
-        assert listing.count(tx, shelf.project, Wanted(q)) == len(found)
+    """All of them, in any order, whatever is written between them; by the index, and if it finds too many."""
+    monkeypatch.setattr(listing, "_MOST_MATCHES", most)
+    assert found_by(shelf, q) == found
+
+
+def found_by(house: House, q: str) -> list[str]:
+    with house.database.reading(house.claims) as tx:
+        rows, _ = listing.workflows(tx, house.project, Wanted(q), limit=20)
+        assert listing.count(tx, house.project, Wanted(q)) == len(rows)
+    return [row.slug for row in rows]
+
+
+def test_search_follows_every_change(house: House) -> None:
+    """Of the slug, the name, the description, and the labels of the draft, else of the current version."""
+    store, labelled = house.store, house.definition()
+    labelled["nodes"][0]["data"]["label"] = "Zanzibar"
+
+    def found(*words: str) -> list[str]:
+        return [word for word in words if found_by(house, word)]
+
+    words = ("parcels", "first", "second", "zanzibar", "call", "boxes")
+    house.save("parcels", name="First")
+    assert found(*words) == ["parcels", "first", "call"]
+    store.save_draft("parcels", Content(value=labelled | {"name": "First"}), house.who, expected="*")
+    assert found(*words) == ["parcels", "first", "zanzibar", "call"]
+    store.publish("parcels", house.who)
+    house.save("parcels", name="Second")
+    assert found(*words) == ["parcels", "first", "call"]
+    store.discard_draft("parcels", house.who)
+    assert found(*words) == ["parcels", "first", "zanzibar", "call"]
+    house.publish("parcels")
+    assert found(*words) == ["parcels", "call"]
+    store.move_current("parcels", 1, house.who)
+    assert found(*words) == ["parcels", "first", "zanzibar", "call"]
+    store.describe("parcels", {"name": "Second"}, house.who)
+    store.rename("parcels", "boxes", house.who)
+    assert found(*words) == ["second", "zanzibar", "call", "boxes"]
+    house.tamper("update gitstore.workflow_versions set definition = '{}' where version_number = 1")
+    assert found(*words) == ["second", "call", "boxes"], "the labels of the latest version"
+    rebuild(house.database, [store])
+    assert found(*words) == ["second", "zanzibar", "call", "boxes"]
+
+
+def test_search_costs_the_same_in_a_large_project(make_house: Callable[..., House]) -> None:
+    """The pages that Postgres looks at; words of another project do not count."""
+    small, large = make_house("small"), make_house("large")
+    small.save("order-sync")
+    large.save("order-sync")
+    columns = [name for name in column_names(WorkflowRow) if name not in ("id", "slug", "name")]
+    large.tamper(
+        f"insert into gitstore.workflows (id, slug, name, {', '.join(columns)}) "  # noqa: S608 - of constants
+        f"select gen_random_uuid(), 'w-' || n, 'Orders ' || n, {', '.join(columns)} "
+        "from gitstore.workflows, generate_series(1, 3000) n where project_id = %(project)s",
+        project=large.project,
+    )
+    costs = {
+        (house.project, q): cost(house, q) for house in (small, large) for q in ("nowhere", "orders 17x")
+    }
+    assert max(costs.values()) < 2 * min(costs.values()) + 100, costs
+    assert found_by(small, "orders") == []
+    assert found_by(large, "orders 2999") == ["w-2999"]
+
+
+def cost(house: House, q: str) -> int:
+    """The pages of a search that finds nothing."""
+    explain: LiteralString = """
+        explain (analyze, buffers, format json) select gitstore.matching_workflows(%(project)s, %(q)s, 1000)
+    """
+    with house.database.reading(house.claims) as tx:
+        assert tx.value("select gitstore.matching_workflows(%(p)s, %(q)s, 1000)", p=house.project, q=q) == []
+        plan = tx.value(explain, project=house.project, q=q)[0]["Plan"]
+    return int(plan["Shared Hit Blocks"] + plan["Shared Read Blocks"])
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ import psycopg
 import pytest
 
 from gitstore import releases
-from gitstore.errors import Code, GitstoreError
+from gitstore.errors import Code, ForbiddenError, GitstoreError
 from gitstore.releases import Wanted
 from sync import audit, catalog, tokens
 from sync.audit import Origin
@@ -120,6 +120,26 @@ def test_a_revoked_or_expired_token_sees_nothing(ours: House) -> None:
         assert tokens.revoke(tx, ours.project, revoked)
     for gone in (expired, revoked):
         assert set(counts(ours.database, token_claims(gone)).values()) == {0}
+
+
+def test_search_finds_workflows_of_visible_projects_only(ours: House, theirs: House) -> None:
+    """The function reads past row-level security, and follows the same rule: each principal, each project."""
+    words: LiteralString = "select gitstore.matching_workflows(%(project)s, %(q)s, 10)"
+    expired = token(ours, "viewer", datetime.now(UTC) - timedelta(seconds=1))
+    members = [add_member(ours, uuid4(), "viewer"), add_member(theirs, uuid4(), "owner")]
+    principals = [ours.claims, theirs.claims, *members, token_claims(expired), user_claims(uuid4()), {}]
+    seen = []
+    for claims in principals:
+        with ours.database.reading(claims) as tx:
+            for house, slug in ((ours, "order-sync"), (theirs, "payroll")):
+                visible = tx.value("select id from gitstore.workflows where slug = %(slug)s", slug=slug)
+                found = tx.value(words, project=house.project, q=slug)
+                assert found == ([visible] if visible else [])
+                assert tx.value(words, project=house.project, q="call") == found
+                seen.append(bool(found))
+    assert sum(seen) == 4
+    with pytest.raises(ForbiddenError), ours.database.reading(ours.claims) as tx:
+        tx.tuples("select words from gitstore.workflow_words")
 
 
 def test_claims_do_not_leak_to_the_next_transaction_of_a_connection(
