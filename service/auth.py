@@ -96,6 +96,17 @@ class Authenticator:
             self.sign_ins.accepted(secret)
         return row
 
+    def read_history(
+        self, token: str, address: str, workflow: UUID | str, **wanted: Any
+    ) -> list[tokens.ListedVersion]:
+        """Return what `tokens.read_history` returns for the holder of an access token, as `read_version`."""
+        secret = digest(token)
+        self.sign_ins.check(address, secret)
+        rows = tokens.read_history(self.database, secret, workflow, **wanted)
+        if rows:
+            self.sign_ins.accepted(secret)
+        return rows
+
     def in_project(
         self, identity: Identity, named: str | None = None, *, workflow: UUID | None = None
     ) -> Principal:

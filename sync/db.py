@@ -189,13 +189,12 @@ _LOADED: Final[Mapping[int, Callable[[bytes], object]]] = {
 }
 
 
-def _first(result: PGresult) -> list[Any]:
-    """Return the first row of a result in the binary format."""
-    row: list[Any] = [result.get_value(0, column) for column in range(result.nfields)]
-    for column, data in enumerate(row):
-        if data is not None:
-            row[column] = _LOADED[result.ftype(column)](data)
-    return row
+def _decoded(result: PGresult) -> Iterator[list[Any]]:
+    """Yield the rows of a result in the binary format."""
+    loaders = [_LOADED[result.ftype(column)] for column in range(result.nfields)]
+    for index in range(result.ntuples):
+        row: list[Any] = [result.get_value(index, column) for column in range(result.nfields)]
+        yield [data if data is None else load(data) for load, data in zip(loaders, row, strict=True)]
 
 
 class Transaction:
@@ -310,8 +309,8 @@ class Database:
         """Run one query as `reading` does, in a single round trip; return its rows."""
         return self._asked(_BEGIN_READING, row, query, {**values, **_claim_values(claims)})
 
-    def call(self, row: type[T], query: LiteralString, *values: str | bytes | None) -> T | None:
-        """Query a function that sets its own role and claims, in one round trip; return its row, or None.
+    def call(self, row: type[T], query: LiteralString, *values: str | bytes | None) -> list[T]:
+        """Query a function that sets its own role and claims, in one round trip; return its rows.
 
         The columns are the fields of `row`, in their order; the function's last parameter is the timeout for
         locks. libpq is called directly, since a cursor takes three times as long. Every error is raised as
@@ -332,7 +331,7 @@ class Database:
                 )
                 if result.status != ExecStatus.TUPLES_OK:
                     raise psycopg.OperationalError(result.error_message.decode("utf-8", "replace"))
-                return row(*_first(result)) if result.ntuples else None
+                return [row(*decoded) for decoded in _decoded(result)]
             finally:
                 pool.putconn(connection)
 

@@ -143,7 +143,10 @@ def _found(tx: Transaction, project: UUID, wanted: Wanted) -> tuple[LiteralStrin
     if among == []:
         return None
     matching = _MATCHING if among is None else _AMONG
-    return _OF_PROJECT + matching + _FILTERED[wanted.only] + _ARCHIVED[wanted.archived], {**values, "among": among}
+    return _OF_PROJECT + matching + _FILTERED[wanted.only] + _ARCHIVED[wanted.archived], {
+        **values,
+        "among": among,
+    }
 
 
 # Versions

@@ -9,7 +9,7 @@ from typing import Final, LiteralString
 from uuid import UUID
 
 from sync import rows
-from sync.catalog import InEnvironment, Project, StoredVersion
+from sync.catalog import InEnvironment, Project, StoredVersion, Version
 from sync.db import Claims, Database, Transaction
 
 
@@ -91,6 +91,15 @@ class ReadVersion(StoredVersion):
     project_slug: str
 
 
+@dataclass(frozen=True, slots=True)
+class ListedVersion(Version):
+    """A version without its definition, and the token of which the holder listed it."""
+
+    token_name: str
+    token_role: str
+    project_slug: str
+
+
 _CREATE: Final[LiteralString] = """
     insert into gitstore.access_tokens (project_id, name, role, sha256, expires_at)
     values (%(project)s, %(name)s, %(role)s, %(sha256)s, %(expires_at)s)
@@ -111,6 +120,9 @@ _AUTHENTICATE: Final[LiteralString] = rows.select(_Held) + " from gitstore.authe
 _READ_VERSION: Final[LiteralString] = (
     rows.select(ReadVersion)
     + " from gitstore.read_version($1, $2, $3, $4, $5, $6, $7, $8, $9) where id is not null"
+)
+_READ_HISTORY: Final[LiteralString] = (
+    rows.select(ListedVersion) + " from gitstore.read_history($1, $2, $3, $4, $5, $6)"
 )
 _USER_ROLE: Final[LiteralString] = (
     rows.select(UserRole) + " from gitstore.project_of_user(%(named)s, %(workflow)s::uuid)"
@@ -161,10 +173,25 @@ def read_version(
     or a slug. Its definition is left out if `known` contains its commit (`as_text`) or its blob. The use is
     recorded, as by `authenticate`.
     """
-    named = (str(workflow), None) if isinstance(workflow, UUID) else (None, workflow)
     number = str(which) if isinstance(which, int) else None
     pointer = (which.name, which.key) if isinstance(which, InEnvironment) else (None, None)
-    return database.call(ReadVersion, _READ_VERSION, sha256, *named, number, *pointer, str(as_text), known)
+    values = (sha256, *_named(workflow), number, *pointer, str(as_text), known)
+    return next(iter(database.call(ReadVersion, _READ_VERSION, *values)), None)
+
+
+def read_history(
+    database: Database, sha256: bytes, workflow: UUID | str, *, below: int, limit: int
+) -> list[ListedVersion]:
+    """Return at most `limit` rows of a history, as `read_version` returns one; none if it may not be read.
+
+    They are the versions and the open draft with numbers under `below`, newest first.
+    """
+    values = (sha256, *_named(workflow), str(below), str(limit))
+    return database.call(ListedVersion, _READ_HISTORY, *values)
+
+
+def _named(workflow: UUID | str) -> tuple[str | None, str | None]:
+    return (str(workflow), None) if isinstance(workflow, UUID) else (None, workflow)
 
 
 def user_role(

@@ -1,9 +1,9 @@
 """Short way of an engine's reads around Flask: one round trip to Postgres, and no routing or validation.
 
 It answers `GET /workflows/{slug or id}/versions/{current, number or environment}`, with and without
-`/definition`, for an access token and with no query but a plain `key`. Any other request, and any that would
-not be answered with 200 or 304, goes to Flask, whose views in `service/api/versions.py` define the answers.
-Only create_app uses it.
+`/definition`, for an access token and with no query but a plain `key`; and `GET …/versions`, the history,
+with no query but `limit` and `cursor`. Any other request, and any that would not be answered with 200 or 304,
+goes to Flask, whose views in `service/api/versions.py` define the answers. Only create_app uses it.
 """
 
 from __future__ import annotations
@@ -12,26 +12,28 @@ import codecs
 import re
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Final, NamedTuple
+from uuid import UUID
 
 from gitstore.definition.document import is_bytes_only
 from gitstore.environments import is_name
 from gitstore.errors import GitstoreError
 from gitstore.git.commits import object_of
 from gitstore.model import Permission, Problems
-from gitstore.names import is_slug, parse_number
+from gitstore.names import HIGHEST_NUMBER, is_slug, parse_number
 from service.access import Role, includes, is_token
 from service.api import http, versions
-from service.api.openapi import YAML
+from service.api.openapi import LONGEST_PAGE, YAML
 from service.context import FACTS, Services
-from service.lookup import uuid_of
+from service.lookup import number_in, uuid_of
 from service.middleware import ENDPOINT
 from sync.catalog import InEnvironment
-from sync.tokens import ReadVersion
+from sync.tokens import ListedVersion, ReadVersion
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
-_PATH: Final = re.compile(r"/workflows/([^/]++)/versions/([a-z0-9-]++)(/definition)?+")
+_PATH: Final = re.compile(r"/workflows/([^/]++)/versions(?:/([a-z0-9-]++)(/definition)?+)?+")
+_PAGE: Final = re.compile(r"(?:limit=([1-9][0-9]{0,2}+)(?:&|$))?+(?:cursor=([A-Za-z0-9_-]{1,40}+))?+")
 _KEY: Final = re.compile(r"(?:key=([A-Za-z0-9._~-]{1,200}+))?+")
 _BEARER: Final = "Bearer "
 _UNUSUAL: Final = ("SCRIPT_NAME", "HTTP_GITSTORE_ON_BEHALF_OF", "HTTP_TRANSFER_ENCODING")
@@ -74,14 +76,16 @@ def _answer(environ: WSGIEnvironment, services: Services) -> _Answer | None:
         return None
     name, version, definition = path.groups()
     workflow = uuid_of(name) or (name if is_slug(name) else None)
+    if workflow is None or environ.get("CONTENT_LENGTH", "0") not in ("", "0"):
+        return None
+    if version is None:
+        return _history(environ, services, token, workflow)
     key = _KEY.fullmatch(environ.get("QUERY_STRING", ""))
     number = parse_number(version)
     in_environment = number is None and is_name(version)
-    if workflow is None or key is None or not (number or in_environment or version == "current"):
+    if key is None or not (number or in_environment or version == "current"):
         return None
     which = InEnvironment(version, key[1]) if in_environment else number
-    if environ.get("CONTENT_LENGTH", "0") not in ("", "0"):
-        return None
     if definition and environ.get("HTTP_ACCEPT", "*/*") != "*/*":
         return None
     known, address = environ.get("HTTP_IF_NONE_MATCH", ""), environ.get("REMOTE_ADDR", "")
@@ -97,9 +101,40 @@ def _answer(environ: WSGIEnvironment, services: Services) -> _Answer | None:
         return None
     answer = _bytes(row, known, numbered=number is not None) if definition else _json(row, known, services)
     if answer is not None:
-        environ[ENDPOINT] = f"versions.{'read_definition' if definition else 'read_version'}"
-        environ.setdefault(FACTS, {}).update(principal=row.token_name, project=row.project_slug)
+        _note(environ, row, "read_definition" if definition else "read_version")
     return answer
+
+
+def _note(environ: WSGIEnvironment, row: ReadVersion | ListedVersion, endpoint: str) -> None:
+    environ[ENDPOINT] = f"versions.{endpoint}"
+    environ.setdefault(FACTS, {}).update(principal=row.token_name, project=row.project_slug)
+
+
+def _history(
+    environ: WSGIEnvironment, services: Services, token: str, workflow: UUID | str
+) -> _Answer | None:
+    query = _PAGE.fullmatch(environ.get("QUERY_STRING", ""))
+    if query is None:
+        return None
+    limit = int(query[1] or versions.HistoryQuery.model_fields["limit"].default)
+    if limit > LONGEST_PAGE:
+        return None
+    try:
+        below = number_in(query[2]) or HIGHEST_NUMBER + 1
+        rows = services.auth.read_history(
+            token, environ.get("REMOTE_ADDR", ""), workflow, below=below, limit=limit + 1
+        )
+    except GitstoreError:
+        return None
+    if not rows or (isinstance(workflow, str) and workflow != rows[0].slug):
+        return None
+    if not includes(Role(rows[0].token_role), Permission.READ):
+        return None
+    place = rows[limit - 1].version_number if len(rows) > limit else None
+    given = {name: text for name, text in zip(("limit", "cursor"), query.groups(), strict=True) if text}
+    body, link = versions.page_of(services, rows[:limit], place, given)
+    _note(environ, rows[0], "list_versions")
+    return _Answer(body, http.JSON, (("Cache-Control", http.CHANGING), *([("Link", link)] if link else [])))
 
 
 def _json(row: ReadVersion, known: str, services: Services) -> _Answer | None:

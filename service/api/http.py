@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Set
+from collections.abc import Iterator, Mapping, Set
 from datetime import UTC, datetime
 from http import HTTPStatus
 from typing import Any, Final, Literal, Self, TypeVar
@@ -207,14 +207,25 @@ def answer_page(
 
     The rows are models, or the fields of models.
     """
+    body, link = page_of(caller, model, path, place, request.args.to_dict(), **rows)
+    return answer_bytes(body, JSON, link=link)
+
+
+def page_of(
+    caller: Caller | Backend,
+    model: type[Answer],
+    path: str,
+    place: str | int | None,
+    query: Mapping[str, str],
+    **rows: Any,
+) -> tuple[bytes, str | None]:
+    """Return the body and the Link header of `answer_page`, for a request with the arguments `query`."""
     cursor = link = None
     if place is not None:
         cursor = cursor_to(place)
-        query = urlencode({**request.args.to_dict(), "cursor": cursor})
-        link = f'<{url(caller, path)}?{query}>; rel="next"'
+        link = f'<{url(caller, path)}?{urlencode({**query, "cursor": cursor})}>; rel="next"'
     fields = {**rows, "next_cursor": cursor}
-    body = to_json({name: fields[name] for name in model.model_fields}) + b"\n"
-    return answer_bytes(body, JSON, link=link)
+    return to_json({name: fields[name] for name in model.model_fields}) + b"\n", link
 
 
 def unchanged(**headers: str) -> Response:

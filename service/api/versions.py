@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from hashlib import sha256
 from typing import Annotated, Any, Final, Literal, Self
@@ -130,7 +131,7 @@ class Version(http.Answer):
         return cls.model_construct(**cls.fields_of(row, **cls.names(row, caller), author=author, **values))
 
     @classmethod
-    def listed(cls, row: catalog.Version, caller: Caller) -> dict[str, Any]:
+    def listed(cls, row: catalog.Version, caller: Caller | Backend) -> dict[str, Any]:
         """Return the fields of a version in a list."""
         author = {"name": row.author_name, "email": row.author_email}
         return cls.fields_of(row, **cls.names(row, caller), author=author)
@@ -172,11 +173,22 @@ def list_versions(path: WorkflowPath, query: HistoryQuery) -> Response:
         # The page is empty, the workflow does not exist, or the path names it by the id of a version.
         with caller.reading() as tx:
             page = catalog.history(tx, lookup.workflow(tx, caller, path.id).id, **wanted)
-    rows = [Version.listed(row, caller) for row in page.rows]
-    slug = page.rows[0].slug if page.rows else ""  # an empty page has no next
     if page.rows:
-        lookup.check_name(path.id, slug)
-    return http.answer_page(caller, VersionPage, f"/workflows/{slug}/versions", page.next, versions=rows)
+        lookup.check_name(path.id, page.rows[0].slug)
+    body, link = page_of(caller, page.rows, page.next, request.args.to_dict())
+    return http.answer_bytes(body, http.JSON, link=link)
+
+
+def page_of(
+    caller: Caller | Backend,
+    rows: Sequence[catalog.Version],
+    place: str | int | None,
+    query: Mapping[str, str],
+) -> tuple[bytes, str | None]:
+    """Return a page of a history as JSON, and its Link header; `query` is that of the request."""
+    path = f"/workflows/{rows[0].slug}/versions" if rows else ""  # an empty page has no next
+    listed = [Version.listed(row, caller) for row in rows]
+    return http.page_of(caller, VersionPage, path, place, query, versions=listed)
 
 
 @blueprint.get(

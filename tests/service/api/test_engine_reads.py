@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 import json
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -89,6 +90,44 @@ def test_a_yanked_version_is_answered_without_flask_as_flask_answers_it(
     assert (again.status_code, short, "Deprecation" in again.headers) == (304, True, True)
 
 
+@pytest.mark.parametrize(
+    "query", ["", "?limit=1", "?limit=100", "?limit=2&", "?cursor=Mg", "?limit=1&cursor=Mw"]
+)
+def test_a_history_is_answered_without_flask_as_flask_answers_it(
+    viewer: Client, owner: Client, query: str
+) -> None:
+    """The versions, with what changed about them, and the open draft, by slug and by id."""
+    owner.patch(f"{VERSIONS}/1", json={"title": "Spring", "notes": "caf\u00e9"})
+    owner.post(f"{VERSIONS}/1/yank", json={"reason": "It loses orders"})
+    owner.post(VERSIONS, json={"from_version": 1})
+    with counted(viewer) as seen:
+        found = viewer.get(VERSIONS + query, headers={"X-Request-Id": "compared"})
+        assert (found.status_code, seen) == (200, [])
+        by_id = viewer.get(f"/workflows/{found.json['versions'][0]['workflow_id']}/versions{query}")
+        assert (by_id.data, seen) == (found.data, [])
+    slow = viewer.get(
+        f"{VERSIONS}{query}{'&' if query else '?'}project=default", headers={"X-Request-Id": "compared"}
+    )
+    assert found.data == slow.data
+    link = slow.headers.get("Link")
+    assert found.headers.get("Link") == (link and re.sub("project=default&|&project=default", "", link))
+    assert [name for name, _ in found.headers] == [name for name, _ in slow.headers]
+
+
+@pytest.mark.parametrize(
+    ("query", "status"),
+    [
+        ("?limit=0", 400), ("?limit=101", 400), ("?limit=x", 400), ("?limit=1&limit=2", 200),
+        ("?cursor=x", 400), ("?state=draft", 200), ("?limit=1cursor=Mg", 400), ("?cursor=MQ", 200),
+        ("?x=1", 200), ("?limit=%31", 200),
+    ],
+)  # fmt: skip
+def test_a_history_with_another_query_is_left_to_flask(viewer: Client, query: str, status: int) -> None:
+    with counted(viewer) as seen:
+        assert viewer.get(VERSIONS + query).status_code == status
+        assert len(seen) == 1
+
+
 def test_the_commit_alone_is_not_the_tag_of_a_version(viewer: Client) -> None:
     commit = viewer.get(f"{VERSIONS}/1").json["commit"]
     found, short = compared(viewer, f"{VERSIONS}/1", **{"If-None-Match": f'"{commit}"'})
@@ -122,7 +161,7 @@ def test_an_unknown_token_is_refused(viewer: Client, token: str) -> None:
 def test_another_tenant_sees_nothing(house: House, viewer: Client) -> None:
     other = house.client("owner", house.other)
     assert viewer.get(f"{VERSIONS}/1").status_code == 200
-    for path in (f"{VERSIONS}/1", f"{VERSIONS}/current", f"{VERSIONS}/1/definition"):
+    for path in (f"{VERSIONS}/1", f"{VERSIONS}/current", f"{VERSIONS}/1/definition", VERSIONS):
         assert other.get(path).status_code == 404
 
 
@@ -131,6 +170,7 @@ def test_a_revoked_token_ends_at_once(house: House, viewer: Client) -> None:
     with house.database.as_owner() as tx:
         tx.run("update gitstore.access_tokens set revoked_at = now() where role = 'viewer'")
     assert viewer.get(f"{VERSIONS}/1").status_code == 401
+    assert viewer.get(VERSIONS).status_code == 401
 
 
 @pytest.mark.parametrize(
@@ -148,7 +188,7 @@ def test_an_unusual_version_is_answered_as_flask_answers_it(
     with house.database.as_owner() as tx:
         tx.run("select set_config('gitstore.upkeep', 'on', true)")
         tx.run(change)
-    for path in (f"{VERSIONS}/1", f"{VERSIONS}/current", f"{VERSIONS}/2/definition"):
+    for path in (f"{VERSIONS}/1", f"{VERSIONS}/current", f"{VERSIONS}/2/definition", VERSIONS):
         compared(viewer, path)
 
 
