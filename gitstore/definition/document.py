@@ -13,6 +13,7 @@ import re
 import threading
 from collections import OrderedDict
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any, Final
 from uuid import UUID
@@ -157,6 +158,10 @@ def parse(
     """
     try:
         is_json, any_text = _is_json(file_name), rules is not Rules.MESHHOOK
+        if not judged and not is_json and (value := _plain_value(raw, limits.under(rules))) is not None:
+            return Definition(
+                raw, value, digest(value, rules), schema=schema.commit if schema is not None else None
+            )
         document = read(raw, limits.under(rules), is_json=is_json, bytes_only=any_text)
         value = _root(document, rules)
     except Unparsable as error:
@@ -174,6 +179,14 @@ def parse(
     elif schema is not None:
         problems = _problems(document, *violations(schema, value))
     return Definition(raw, value, digest(value, rules), problems, judge)
+
+
+def _plain_value(raw: bytes, limits: Limits) -> dict[str, Any] | None:
+    """Return the value of YAML without a need for positions; None for a text that `read` must look at."""
+    with suppress(UnicodeDecodeError):
+        if len(raw) <= limits.definition:
+            return yaml_reader.plain_value(raw.removeprefix(codecs.BOM_UTF8).decode(), limits)
+    return None
 
 
 def parse_schema(raw: bytes) -> None:

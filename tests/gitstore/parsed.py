@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import codecs
+import json
 from typing import Any
 
 import pytest
 
-from gitstore.definition import document
+from gitstore.definition import document, yaml_reader
 from gitstore.definition.document import Unparsable, read
 from gitstore.model import Limits, Problem, Rules
 
@@ -18,7 +20,18 @@ def parse(raw: bytes, file_name: str = "workflow.yaml", rules: Rules = Rules.MES
 
 
 def yaml_value(text: str | bytes, limits: Limits = LIMITS) -> Any:
-    return read(text.encode() if isinstance(text, str) else text, limits, is_json=False).value
+    raw = text.encode() if isinstance(text, str) else text
+    value = read(raw, limits, is_json=False).value
+    assert plain_value(raw, limits) in ("null", json.dumps(value)), "both readers give the same value"
+    return value
+
+
+def plain_value(raw: bytes, limits: Limits = LIMITS) -> str:
+    """The value by the reader without positions, as JSON; "null" if it leaves the text to the other."""
+    try:
+        return json.dumps(yaml_reader.plain_value(raw.removeprefix(codecs.BOM_UTF8).decode(), limits))
+    except UnicodeDecodeError:
+        return "null"
 
 
 def json_value(text: str | bytes, limits: Limits = LIMITS) -> Any:
@@ -26,8 +39,10 @@ def json_value(text: str | bytes, limits: Limits = LIMITS) -> Any:
 
 
 def problems_in(text: str | bytes, *, is_json: bool = False, limits: Limits = LIMITS) -> list[Problem]:
+    raw = text.encode() if isinstance(text, str) else text
     with pytest.raises(Unparsable) as caught:
-        read(text.encode() if isinstance(text, str) else text, limits, is_json=is_json)
+        read(raw, limits, is_json=is_json)
+    assert is_json or len(raw) > limits.definition or plain_value(raw, limits) == "null"
     return caught.value.problems
 
 
