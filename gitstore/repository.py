@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import stat
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
 from uuid import UUID
 
-from dulwich.objects import Blob, Commit, Tree
+from dulwich.objects import Blob, Commit, ShaFile, Tag, Tree
 
 from gitstore import ledger, names
 from gitstore.definition import document as definitions
@@ -28,6 +29,7 @@ from gitstore.errors import (
 )
 from gitstore.git.commits import person, text, utc
 from gitstore.git.objects import Objects, UnrelatedCommits, WritableObjects
+from gitstore.git.process import BatchReader
 from gitstore.git.refs import Refs, WritableRefs
 from gitstore.git.small_packs import SmallPacks
 from gitstore.model import (
@@ -51,6 +53,7 @@ SCHEMA_FILE = b"schema.json"
 NEWEST_LEVEL: Final = max(ledger.LEVELS.values())
 LONGEST_MESSAGE: Final = 10_000
 """Characters read of a commit or tag message: the same limit as for messages sent over HTTP."""
+_MOST_ENTRIES: Final = 1_000  # ledger entries that an instance keeps
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,11 +99,35 @@ class Repository:
         self._caches = caches or Caches()
         # slug -> the former names of its workflow. Names are not used again, so what was read stays true.
         self._former: dict[str, tuple[FormerName, ...]] = {}
+        # The newest entries of a ledger are read repeatedly, and parsed once.
+        self._entries: dict[bytes, LedgerEntry] = {}
         self.objects.unrelated = self._caches.unrelated
         self.objects.small_packs = self._caches.small_packs
 
     def close(self) -> None:
         self.objects.close()
+        self._entries.clear()
+
+    def preload(self, slugs: Sequence[str]) -> None:
+        """Read the objects of all versions, drafts and ledgers of `slugs` into the cache, as far as they fit.
+
+        A damaged or missing object is reported when it is needed.
+        """
+        self.objects.close()
+        tips = set[bytes]()
+        for slug in slugs:
+            with suppress(IntegrityError):
+                tips.update(oid.encode() for oid in self.version_tags(slug).values())
+                heads = (self.refs.read(name) for name in (names.draft(slug), names.ledger(slug)))
+                tips.update(oid for oid in heads if oid is not None)
+        folders = (name.slug for slug in slugs for name in self.former(slug))
+        wanted = {*definitions.FILE_NAMES, *self.file_names.own, FOLDER.decode(), *slugs, *folders}
+        seen: set[bytes] = set()
+        with BatchReader(self.path) as reader:
+            while tips:
+                seen |= tips
+                found = self.objects.keep_read(reader.read(sorted(tips)))
+                tips = {oid for item in found for oid in _below(item, wanted)} - seen
 
     def through(self, objects: Objects) -> Repository:
         """Return this repository read through `objects`, a quarantine; the caches are shared."""
@@ -115,7 +142,7 @@ class Repository:
             caches=self._caches,
         )
         seen.refs, seen.floors, seen.level = self.refs, self.floors, self.level
-        seen._former = self._former
+        seen._former, seen._entries = self._former, self._entries
         return seen
 
     # Workflows
@@ -249,7 +276,15 @@ class Repository:
 
     def ledger_from(self, tip: bytes | None) -> Iterator[LedgerEntry]:
         """Yield the entries from `tip` back, as `ledger` does; no ref needs to point at `tip`."""
-        return ledger.walk(self.objects, tip)
+        while tip is not None:
+            entry = self._entries.get(tip)
+            if entry is None:
+                entry = ledger.parse(self.objects.commit(tip))
+                if len(self._entries) >= _MOST_ENTRIES:
+                    self._entries.clear()
+                self._entries[tip] = entry
+            yield entry
+            tip = entry.parent.encode() if entry.parent else None
 
     def counts(self, slug: str, entry: LedgerEntry) -> bool:
         """Return whether `entry` took effect: a publishing entry counts once the tag holds its object id."""
@@ -573,6 +608,17 @@ class WritableRepository(Repository):
             drafts = sorted(left, key=lambda ref: self.objects.commit(left[ref]).commit_time)[-1:]
         if drafts:
             self.refs.point_head(drafts[-1])
+
+
+def _below(item: ShaFile, wanted: Collection[str]) -> Iterable[bytes]:
+    """Return what `preload` reads below an object: entries of trees with `wanted` names."""
+    if isinstance(item, Tag):
+        return [item.object[1]]
+    if isinstance(item, Commit):
+        return item.parents if item.tree == ledger.EMPTY_TREE.id else [item.tree]
+    if isinstance(item, Tree):
+        return [entry.sha for entry in item.iteritems() if entry.path.decode("utf-8", "replace") in wanted]
+    return ()
 
 
 def _contradiction(slug: str, what: str) -> GitstoreError:

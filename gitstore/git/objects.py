@@ -40,6 +40,7 @@ _LARGEST_KEPT = 256 * 2**10
 _MOST_KEPT = 4 * 2**20  # bytes of objects cached by one instance, which lives for one request
 
 _LARGEST_TOGETHER = 2**20  # bytes of objects in a small pack
+_NUMBERS = {kind.type_name.decode(): kind.type_num for kind in (Commit, Tree, Blob, Tag)}
 
 _THEIRS, _OURS = 1, 2  # flags of a commit: from which of two tips it is reachable
 _MOST_PAIRS = 50_000
@@ -127,6 +128,17 @@ class Objects:
             self._room = _MOST_KEPT
         self._room -= size
         self._kept[item.id] = item
+
+    def keep_read(self, read: Iterable[tuple[bytes, str, bytes]]) -> Iterator[ShaFile]:
+        """Cache objects given as (id, type, content) as long as there is room, and yield them."""
+        for oid, kind, content in read:
+            header = b"%s %d\0" % (kind.encode(), len(content))
+            is_sound = sha1(header + content).hexdigest().encode() == oid  # noqa: S324 - Git's ids
+            if not is_sound or len(content) > self._room:
+                return
+            item = ShaFile.from_raw_string(_NUMBERS[kind], content, ObjectID(oid))
+            self._keep(item)
+            yield item
 
     def adopt(self, other: Objects, oids: Iterable[bytes]) -> None:
         """Take over the cache entries of `other` for `oids`, which now exist here."""

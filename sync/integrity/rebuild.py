@@ -108,6 +108,7 @@ class _Group:
 def _rebuild_group(database: Database, repository: Repository, slugs: Sequence[str]) -> _Group:
     findings: dict[str, list[Finding]] = {}
     with database.as_owner() as tx, repository.refs.cached_reads():
+        repository.preload(slugs)
         for slug in slugs:
             findings[slug] = list(contradictions(repository, rows.recorded(tx, repository, slug)))
     refused = [slug for slug in slugs if findings[slug]]

@@ -187,6 +187,7 @@ def _verify_group(database: Database, repository: Repository, slugs: Sequence[st
     # Tags are read once for the whole group, as of its beginning: a difference is looked at again.
     with database.as_owner() as tx, repository.refs.cached_reads():
         seen = checks.fingerprints(tx, repository, slugs)
+        repository.preload(list(filter(is_slug, slugs)))
         suspects = [slug for slug in filter(is_slug, slugs) if any(differences(tx, repository, slug))]
         sound = {slug: fingerprint for slug, fingerprint in seen.items() if slug not in suspects}
         checks.record(tx, repository, "verify", sound)

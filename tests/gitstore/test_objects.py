@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from gitstore.errors import Code, GitstoreError
 from gitstore.git.commits import ident, new_commit, person, text, utc
 from gitstore.git.objects import WritableObjects
+from gitstore.git.process import BatchReader
 from gitstore.model import Person
 from tests.conftest import examples
 from tests.gitstore.conftest import Git
@@ -49,6 +50,29 @@ def test_ancestry_is_that_of_git_with_any_dates(bare: Path, graph: list[tuple[in
     for descendant, closure in zip(oids, above, strict=True):
         for ancestor in oids:
             assert objects.is_ancestor(ancestor, descendant) == (ancestor in closure)
+    objects.close()
+
+
+def test_objects_are_read_together(bare: Path) -> None:
+    """Packed and loose, more than a pipe holds; missing and damaged ones are left out."""
+    objects = WritableObjects(bare / "objects")
+    loose = [Blob.from_string(b"%d\n" % number * 200) for number in range(150)]
+    objects.write(loose[:50])
+    objects.write_pack(loose[50:])
+    oids = [item.id for item in loose]
+    objects.close()
+    with BatchReader(bare) as reader:
+        read = list(objects.keep_read(reader.read([b"0" * 40, *oids])))
+    assert [item.as_raw_string() for item in read] == [item.as_raw_string() for item in loose]
+    path = objects.folder / oids[3][:2].decode() / oids[3][2:].decode()
+    path.chmod(0o600)
+    path.write_bytes(b"damaged")
+    objects.close()
+    with BatchReader(bare) as reader:
+        assert oids[3] not in [item.id for item in objects.keep_read(reader.read(oids))]
+    with pytest.raises(GitstoreError) as damaged:
+        objects.get(oids[3])
+    assert damaged.value.code is Code.INTEGRITY
     objects.close()
 
 
