@@ -45,7 +45,8 @@ _STAMP: Final = "gitstore-gc"
 _MOST_PROBLEMS: Final = 1_000  # lines of git fsck's output
 _REPACK: Final = ("-d", "-l", "-n", "-q")  # -n: without the listings for dumb clients
 _FOR_DUMB_CLIENTS: Final = ("info/refs", "objects/info/packs")  # not served; a list of all refs is large
-_SETTINGS: Final = {**FRUGAL, "core.fsync": "all"}
+# The names in a bitmap help only a pack that is made from it; they would be a third of its size.
+_SETTINGS: Final = {**FRUGAL, "core.fsync": "all", "pack.writeBitmapHashCache": "false"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,8 +98,9 @@ def collect(
             check()
         SmallPacks().combine_all(os.fspath(repository / "objects" / "pack"))
         if _packs(repository) > MOST_PACKS:
-            # Nothing is dropped: unreachable objects become loose, where prune finds them.
-            _run(repository, "repack", "-A", *_REPACK)
+            # Nothing is dropped: unreachable objects become loose, where prune finds them. Deltas are sought
+            # anew (-f): with those of many small packs, the one pack and its bitmap would be larger.
+            _run(repository, "repack", "-A", "-f", *_REPACK)
             check()
         for listing in _FOR_DUMB_CLIENTS:
             (repository / listing).unlink(missing_ok=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import time
 from collections.abc import Callable
@@ -32,6 +33,10 @@ def age(bare: Path) -> None:
     then = time.time() - OLD
     for path in (bare / "objects").glob("??/*"):
         os.utime(path, (then, then))
+
+
+def size(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
 
 def loose(bare: Path) -> set[str]:
