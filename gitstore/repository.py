@@ -198,6 +198,13 @@ class Repository:
                         tags[number] = oid.decode()
         return tags
 
+    def version_numbers(self, slug: str) -> Iterator[int]:
+        """Yield the numbers of the tags below `slug`, its present name, without reading the tags."""
+        for ref in self.refs.names_below(names.tags_of(slug)):
+            match names.parse(ref):
+                case names.VersionRef(_, number) if self.tag(slug, number) == ref:
+                    yield number
+
     # Names of a workflow
 
     def former(self, slug: str) -> tuple[FormerName, ...]:

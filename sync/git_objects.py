@@ -30,7 +30,7 @@ LARGEST: Final = 2**20  # bytes of one object; a definition may have as many as 
 MOST_OBJECTS: Final = 20_000  # of one publication
 MOST_BYTES: Final = 64 * 2**20  # of one publication
 _SURELY_SMALL: Final = 64 * 2**10  # bytes; git is not asked for the size of a smaller object
-_BATCH: Final = 4 * 2**20  # bytes inserted by one statement
+_BATCH: Final = 2**20  # bytes inserted by one statement, which takes ten times as many
 _MOST_ROWS: Final = 2_000  # rows inserted by one statement
 
 _EMPTY: Final = ledger.EMPTY_TREE  # of every ledger entry; not stored, since writers would block each other

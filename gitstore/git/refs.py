@@ -115,6 +115,13 @@ class Refs:
             found.update(name for name, _ in islice(packed.scan(prefix), most))
         return sorted(found)[:most]
 
+    @spending("git")
+    def names_below(self, prefix: bytes) -> set[bytes]:
+        """Return the names of the refs below `prefix`, without a look at their values."""
+        found = set(self._walk(prefix))
+        with self._packed() as packed:
+            return found | {name for name, _ in packed.scan(prefix)}
+
     def has_below(self, prefix: bytes) -> bool:
         """Return whether any ref is below `prefix`: the cost of a look into one folder and into packed-refs.
 

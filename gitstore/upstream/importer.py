@@ -5,17 +5,18 @@ definitions in workflows/<slug>/ of one repository and tags <slug>/v<N> on any c
 not considered.
 
 Objects are fetched into a quarantine, where git checks them as for a push, and are moved in once everything
-that their tips need is present. Then `policy.judge` decides on each ref, one workflow at a time under its
-lock, versions in ascending order. A refused ref blocks only itself. A version with an invalid or unparsable
-definition is recorded as it is, and becomes current only with `activate_invalid`.
+that their tips need is present. Then `policy.judge` decides on each ref, for several workflows at a time
+under their locks, versions in ascending order. A refused ref blocks only itself. A version with an invalid or
+unparsable definition is recorded as it is, and becomes current only with `activate_invalid`.
 """
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from itertools import groupby
+from itertools import chain, groupby
 from typing import Final
 
 from gitstore import changes, names
@@ -41,6 +42,7 @@ from gitstore.upstream.refs import Layout, RemoteRef
 from gitstore.upstream.remote import Remote
 
 BATCH: Final = 100  # versions imported by one transaction
+_MOST_WORKFLOWS: Final = 64  # that one transaction locks
 _MOST_FETCHES: Final = 40  # per import, when refused objects are isolated from the rest
 _OBJECTS_WRONG: Final = (ObjectsRefusedError, ObjectsMissingError, TooLargeError)
 # Errors that block a whole workflow for now, rather than refuse one of its refs.
@@ -149,25 +151,31 @@ class UpstreamImport:
 
     def apply(self, refs: Sequence[RemoteRef]) -> Iterator[Outcome | Blocked]:
         """Judge `refs`, whose objects were fetched, and write the accepted ones."""
-        done = 0
-        self.progress(done, len(refs))
-        for slug, group in groupby(refs, key=lambda ref: ref.target.slug):
+        done: set[bytes] = set()
+        self.progress(0, len(refs))
+        waiting = deque(_groups(refs))
+        while waiting:
+            group = waiting.popleft()
             try:
-                for batch in _batches(list(group)):
+                for batch in _batches(group):
                     self.check()
-                    yield from self._apply_batch(slug, batch)
-                    done += len(batch)
-                    self.progress(done, len(refs))
+                    yield from self._apply_batch(group[0][0].target.slug if len(group) == 1 else None, batch)
+                    done.update(ref.remote for ref in batch)
+                    self.progress(len(done), len(refs))
             except _BLOCKING as error:
-                yield Blocked(slug, error)
+                if len(group) == 1:
+                    yield Blocked(group[0][0].target.slug, error)
+                else:  # one blocks the others: each by itself
+                    waiting.extendleft([workflow] for workflow in reversed(group))
 
-    def _apply_batch(self, slug: str, batch: Sequence[RemoteRef]) -> list[Outcome]:
+    def _apply_batch(self, slug: str | None, batch: Sequence[RemoteRef]) -> list[Outcome]:
+        """Judge and write refs of the workflow `slug`, which may be under former names; None: of several."""
         store, outcomes = self.store, [self._outcome(ref) for ref in batch if ref.theirs in self._broken]
         sound = [ref for ref in batch if ref.theirs not in self._broken]
         if not sound:
             return outcomes
         # After `published_not_mirrored`, it is on disk, and the rows follow.
-        with suppress(NotMirroredError), store.unit_of_work.begin([slug]):
+        with suppress(NotMirroredError), store.unit_of_work.begin({ref.target.slug for ref in sound}):
             commands = [Command(ref.name, store.refs.read(ref.name), ref.theirs) for ref in sound]
             verdicts = _judge(commands, _ImportFacts(self, slug))
             self._write(verdicts)
@@ -196,9 +204,12 @@ class UpstreamImport:
         return outcome
 
     def _write(self, verdicts: Sequence[Verdict]) -> None:
-        accepted = [verdict for verdict in verdicts if changes.is_written(verdict)]
-        if accepted:
-            changes.write_one(self.store, changes.record(self.store, accepted, self._authorship()))
+        accepted = filter(changes.is_written, verdicts)
+        change_sets = [
+            changes.record(self.store, group, self._authorship()) for group in changes.by_workflow(accepted)
+        ]
+        if moved := changes.write(self.store, change_sets):
+            raise changes.concurrent_update(moved)
 
     def _authorship(self, message: str = "") -> Authorship:
         return Authorship(
@@ -224,12 +235,12 @@ def _judge(commands: Sequence[Command], facts: _ImportFacts) -> list[Verdict]:
 
 
 class _ImportFacts(RepositoryFacts):
-    """Facts about fetched refs of the workflow `slug`, also under its former names.
+    """Facts about fetched refs of the workflow `slug`, also under its former names; None: of several.
 
     With `without_draft`, as if the local draft were already discarded.
     """
 
-    def __init__(self, importing: UpstreamImport, slug: str, *, without_draft: bool = False) -> None:
+    def __init__(self, importing: UpstreamImport, slug: str | None, *, without_draft: bool = False) -> None:
         super().__init__(importing.store)
         self._slug = slug
         self._layout = importing.layout
@@ -239,12 +250,12 @@ class _ImportFacts(RepositoryFacts):
         return None if self._without_draft else super().holds(ref)
 
     def tip(self, slug: str) -> WorkflowTip:
-        slug = self._slug
+        slug = self._slug or slug
         if self._repository.renamed_to(slug) is not None:
             raise BusyError(f"{slug} was renamed during the import: the next one continues")
         tip = super().tip(slug)
         # An import accepts any larger number, so a tag unknown to the ledger may have any higher number.
-        stray = max(self._repository.version_tags(slug), default=0)
+        stray = max(self._repository.version_numbers(slug), default=0)
         if stray > tip.latest:
             raise IntegrityError(
                 f"{slug}: v{stray} has a tag that is not in the ledger: run gitstore verify",
@@ -261,21 +272,41 @@ class _ImportFacts(RepositoryFacts):
                     f"a definition at the root of the repository takes precedence over workflows/{slug}/: "
                     "the layout `folders` requires it to be only there",
                 )
-        return super().definition(commit, slug)
+        # Without the content, of which a batch may have very much: the problems are recorded, and the schema.
+        return replace(super().definition(commit, slug), raw=b"", value=None)
 
 
-def _batches(group: list[RemoteRef]) -> list[list[RemoteRef]]:
-    """Split the refs into batches of BATCH versions; drafts come last, as they are the newest.
+def _groups(refs: Sequence[RemoteRef]) -> Iterator[list[list[RemoteRef]]]:
+    """Yield the refs in groups of workflows that are written together.
+
+    A large workflow is alone, and so is one of which refs have former names.
+    """
+    group: list[list[RemoteRef]] = []
+    size = 0
+    for _, workflow in groupby(refs, key=lambda ref: ref.target.slug):
+        listed = list(workflow)
+        if any(ref.name != names.full(ref.target) or ref.name != ref.remote for ref in listed):
+            yield [listed]
+            continue
+        if group and (len(group) == _MOST_WORKFLOWS or size + len(listed) > BATCH):
+            yield group
+            group, size = [], 0
+        group.append(listed)
+        size += len(listed)
+    if group:
+        yield group
+
+
+def _batches(group: Sequence[Sequence[RemoteRef]]) -> list[list[RemoteRef]]:
+    """Split a group into batches of BATCH versions; drafts come last, as they are the newest.
 
     The upstream may have a ref under several names of the workflow. Each batch has one of them.
     """
     first: dict[bytes, RemoteRef] = {}
-    again, drafts = [], []
-    for ref in group:
-        if isinstance(ref.target, DraftRef):
-            drafts.append([ref])
-        elif first.setdefault(ref.name, ref) is not ref:
-            again.append([ref])
-    versions = list(first.values())
+    again = [ref for ref in chain.from_iterable(group) if first.setdefault(ref.name, ref) is not ref]
+    versions = [ref for ref in first.values() if isinstance(ref.target, VersionRef)]
     batches = [versions[start : start + BATCH] for start in range(0, len(versions), BATCH)]
-    return [*batches, *again, *drafts]
+    batches += ([ref] for ref in again if isinstance(ref.target, VersionRef))
+    batches.append([ref for ref in first.values() if isinstance(ref.target, DraftRef)])
+    batches += ([ref] for ref in again if isinstance(ref.target, DraftRef))
+    return [batch for batch in batches if batch]

@@ -211,6 +211,29 @@ def test_a_contradicted_ledger_blocks_only_its_workflow(house: House, upstream: 
     assert following.sync().published == {"bad": [9]}
 
 
+def test_small_workflows_are_imported_in_one_transaction(follow: Follow, upstream: Upstream) -> None:
+    """Their drafts follow in another."""
+    sizes = {"invoices": 3, "orders": 2, "parcels": 1}
+    for slug, count in sizes.items():
+        upstream.many(slug, count)
+        upstream.git("fetch", "-q", str(upstream.bare), f"refs/heads/{slug}")
+        upstream.git("reset", "-q", "--hard", "FETCH_HEAD")
+        upstream.draft(slug, flow("https://draft.example/"))
+    following = follow()
+    result = following.sync()
+    assert (result.published, sorted(result.saved)) == (
+        {slug: list(range(1, count + 1)) for slug, count in sizes.items()},
+        sorted(sizes),
+    )
+    written = following.query(
+        "select state, count(*) as rows, count(distinct xmin::text) as writes "
+        "from gitstore.workflow_versions group by state order by state"
+    )
+    assert written == [
+        {"state": "draft", "rows": 3, "writes": 1}, {"state": "published", "rows": 6, "writes": 1}
+    ]  # fmt: skip
+
+
 def test_a_sync_leaves_no_quarantine_and_no_lock(follow: Follow, upstream: Upstream) -> None:
     upstream.version("order-sync", 1)
     following = follow()

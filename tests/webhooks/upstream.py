@@ -140,7 +140,7 @@ def _versions(slug: str, tags: int, padding: int) -> Iterator[bytes]:
         if padding:
             files[b"padding"] = hashlib.shake_256(b"%d" % number).digest(padding)
         who = b"Ann <ann@example.test> %d +0000" % (TAGGED + number)
-        yield b"commit refs/heads/main\nmark :%d\ncommitter %s\ndata 1\nx\n" % (number, who)
+        yield b"commit refs/heads/%s\nmark :%d\ncommitter %s\ndata 1\nx\n" % (slug.encode(), number, who)
         if number > 1:
             yield b"from :%d\n" % (number - 1)
         for path, content in files.items():
