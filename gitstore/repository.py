@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import stat
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence, Set
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
@@ -109,17 +109,21 @@ class Repository:
         self._entries.clear()
 
     def preload(self, slugs: Sequence[str]) -> None:
-        """Read the objects of all versions, drafts and ledgers of `slugs` into the cache, as far as they fit.
-
-        A damaged or missing object is reported when it is needed.
-        """
-        self.objects.close()
+        """Read all versions, drafts and ledgers of `slugs` into the cache, as far as they fit."""
         tips = set[bytes]()
         for slug in slugs:
             with suppress(IntegrityError):
                 tips.update(oid.encode() for oid in self.version_tags(slug).values())
                 heads = (self.refs.read(name) for name in (names.draft(slug), names.ledger(slug)))
                 tips.update(oid for oid in heads if oid is not None)
+        self.preload_from(tips, slugs)
+
+    def preload_from(self, tips: Set[bytes], slugs: Collection[str]) -> None:
+        """Read `tips`, which are of versions, drafts or ledgers of `slugs`, and the objects below them.
+
+        A damaged or missing object is reported when it is needed.
+        """
+        self.objects.close()
         folders = (name.slug for slug in slugs for name in self.former(slug))
         wanted = {*definitions.FILE_NAMES, *self.file_names.own, FOLDER.decode(), *slugs, *folders}
         seen: set[bytes] = set()
@@ -198,12 +202,14 @@ class Repository:
                         tags[number] = oid.decode()
         return tags
 
-    def version_numbers(self, slug: str) -> Iterator[int]:
-        """Yield the numbers of the tags below `slug`, its present name, without reading the tags."""
-        for ref in self.refs.names_below(names.tags_of(slug)):
+    def highest_tag(self, slug: str) -> int:
+        """Return the highest number among the tags of `slug`, its present name, or 0. No tag is read."""
+        found = self.refs.names_below(names.tags_of(slug))
+        for ref in sorted(found, key=lambda ref: (len(ref), ref), reverse=True):
             match names.parse(ref):
                 case names.VersionRef(_, number) if self.tag(slug, number) == ref:
-                    yield number
+                    return number
+        return 0
 
     # Names of a workflow
 

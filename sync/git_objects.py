@@ -21,7 +21,7 @@ from dulwich.objects import Blob, ShaFile
 from gitstore import ledger
 from gitstore.errors import GitstoreError, ObjectsMissingError
 from gitstore.git.commits import new_objects, object_of
-from gitstore.git.process import larger
+from gitstore.git.process import sizes
 from gitstore.git.quarantine import references
 from gitstore.repository import Repository
 from sync.db import Transaction
@@ -92,7 +92,8 @@ def of_publication(repository: Repository, slug: str, target: str, before: bytes
         first = [target.encode(), commit, objects.commit(commit).tree, folder, blob]
         more = new_objects(objects, commit, before, steps=MOST_OBJECTS, size=MOST_BYTES)
         found = [(oid, is_file) for oid, is_file in islice(more, MOST_OBJECTS) if oid not in first]
-        large = larger(repository.path, list(_unsure(repository, found)), LARGEST)
+        unsure = sizes(repository.path, list(_unsure(repository, found)))
+        large = {oid for oid, size in unsure.items() if size > LARGEST}
         for oid in chain(first, (oid for oid, _ in found)):
             if oid in large:
                 yield Oversized(oid)

@@ -56,10 +56,10 @@ def command(repository: Path, *arguments: str, config: Mapping[str, str] | None 
     return [git(), "--git-dir", os.fspath(repository), *settings, *arguments]
 
 
-def larger(repository: Path, oids: Sequence[bytes], size: int) -> set[bytes]:
-    """Return those of the objects `oids` whose content has more than `size` bytes, without reading them."""
+def sizes(repository: Path, oids: Sequence[bytes]) -> dict[bytes, int]:
+    """Return the sizes in bytes of those of the objects `oids` that exist, without reading them."""
     if not oids:
-        return set()
+        return {}
     child = subprocess.run(
         command(repository, "cat-file", "--batch-check=%(objectname) %(objectsize)"),
         input=b"".join(oid + b"\n" for oid in oids),
@@ -68,7 +68,7 @@ def larger(repository: Path, oids: Sequence[bytes], size: int) -> set[bytes]:
         check=False,
     )
     lines = (line.split() for line in child.stdout.splitlines())
-    return {oid for oid, length in lines if length.isdigit() and int(length) > size}
+    return {oid: int(length) for oid, length in lines if length.isdigit()}
 
 
 class BatchReader:

@@ -32,6 +32,7 @@ from gitstore.errors import (
     StaleDraftError,
     TooLargeError,
 )
+from gitstore.git.process import sizes
 from gitstore.git.quarantine import quarantine
 from gitstore.model import Definition, Limits, Person
 from gitstore.names import DraftRef, VersionRef
@@ -43,6 +44,7 @@ from gitstore.upstream.remote import Remote
 
 BATCH: Final = 100  # versions imported by one transaction
 _MOST_WORKFLOWS: Final = 64  # that one transaction locks
+_FEW: Final = 10  # versions whose objects are read one by one
 _MOST_FETCHES: Final = 40  # per import, when refused objects are isolated from the rest
 _OBJECTS_WRONG: Final = (ObjectsRefusedError, ObjectsMissingError, TooLargeError)
 # Errors that block a whole workflow for now, rather than refuse one of its refs.
@@ -93,7 +95,9 @@ class UpstreamImport:
         self._fetch_or_halve(remote, self._missing(ref.theirs for ref in refs))
 
     def _missing(self, tips: Iterable[bytes]) -> list[bytes]:
-        return [tip for tip in dict.fromkeys(tips) if tip not in self.store.objects]
+        wanted = list(dict.fromkeys(tips))
+        held = sizes(self.store.path, wanted)
+        return [tip for tip in wanted if tip not in held]
 
     def _fetch_or_halve(self, remote: Remote, tips: Sequence[bytes]) -> None:
         """Fetch `tips`; in halves after objects of some tip were refused, to import the other tips.
@@ -174,8 +178,11 @@ class UpstreamImport:
         sound = [ref for ref in batch if ref.theirs not in self._broken]
         if not sound:
             return outcomes
+        slugs = {ref.target.slug for ref in sound}
+        if len(sound) > _FEW:
+            store.preload_from({ref.theirs for ref in sound}, slugs)
         # After `published_not_mirrored`, it is on disk, and the rows follow.
-        with suppress(NotMirroredError), store.unit_of_work.begin({ref.target.slug for ref in sound}):
+        with suppress(NotMirroredError), store.unit_of_work.begin(slugs):
             commands = [Command(ref.name, store.refs.read(ref.name), ref.theirs) for ref in sound]
             verdicts = _judge(commands, _ImportFacts(self, slug))
             self._write(verdicts)
@@ -255,7 +262,7 @@ class _ImportFacts(RepositoryFacts):
             raise BusyError(f"{slug} was renamed during the import: the next one continues")
         tip = super().tip(slug)
         # An import accepts any larger number, so a tag unknown to the ledger may have any higher number.
-        stray = max(self._repository.version_numbers(slug), default=0)
+        stray = self._repository.highest_tag(slug)
         if stray > tip.latest:
             raise IntegrityError(
                 f"{slug}: v{stray} has a tag that is not in the ledger: run gitstore verify",
