@@ -27,7 +27,7 @@ from psycopg import ClientCursor, Connection, Cursor
 from psycopg.abc import Buffer
 from psycopg.adapt import Loader
 from psycopg.conninfo import make_conninfo
-from psycopg.pq import ExecStatus, Format
+from psycopg.pq import DiagnosticField, ExecStatus, Format
 from psycopg.pq.abc import PGresult
 from psycopg.rows import RowFactory, TupleRow, class_row, tuple_row
 from psycopg_pool import ConnectionPool, PoolTimeout
@@ -197,11 +197,35 @@ def _decoded(result: PGresult) -> Iterator[list[Any]]:
         yield [data if data is None else load(data) for load, data in zip(loaders, row, strict=True)]
 
 
+def _exec(connection: Connection[TupleRow], statement: bytes) -> PGresult:
+    """Execute a statement without values by libpq alone; a cursor takes five times as long."""
+    with spending("database"):
+        result = connection.pgconn.exec_(statement)
+    if result.status not in (ExecStatus.TUPLES_OK, ExecStatus.COMMAND_OK):
+        message = result.error_message.decode("utf-8", "replace")
+        state = result.error_field(DiagnosticField.SQLSTATE)
+        raise psycopg.errors.lookup(state.decode())(message) if state else psycopg.OperationalError(message)
+    return result
+
+
 class Transaction:
     """An open transaction that runs literal SQL and returns typed rows."""
 
-    def __init__(self, connection: Connection[TupleRow]) -> None:
+    def __init__(self, connection: Connection[TupleRow], begun: Cursor[Any] | None = None) -> None:
         self.connection = connection
+        self._begun = begun
+
+    def begun(self, result: int, row: RowFactory[T]) -> list[T]:
+        """Return the rows of a statement of those that began the transaction: -1 for the last one."""
+        if self._begun is None:
+            return []
+        self._begun.row_factory = row
+        self._begun.set_result(result)
+        return self._begun.fetchall()
+
+    def check(self) -> None:
+        """Raise unless the transaction lives, and with it its locks."""
+        _exec(self.connection, b"select 1")
 
     def rows(self, row: type[T], query: LiteralString, **values: object) -> list[T]:
         """Return all rows, each as `row(**columns)`."""
@@ -284,9 +308,14 @@ class Database:
         """Open a read-write transaction with the rights of the principal with `claims`."""
         return self._transaction(_BEGIN_AS_USER, **_claim_values(claims))
 
-    def as_mirror(self, locks: Locks | None = None) -> AbstractContextManager[Transaction]:
-        """Open a transaction that writes rows derived from Git; it holds `locks` from its beginning."""
-        return self._locked(_BEGIN_AS_MIRROR, locks)
+    def as_mirror(
+        self, locks: Locks | None = None, *queries: LiteralString, **values: object
+    ) -> AbstractContextManager[Transaction]:
+        """Open a transaction that writes rows derived from Git; it holds `locks` from its beginning.
+
+        `queries` run in the same round trip, under the locks; `Transaction.begun` returns their rows.
+        """
+        return self._locked(_BEGIN_AS_MIRROR, locks, *queries, **values)
 
     def as_owner(self, locks: Locks | None = None) -> AbstractContextManager[Transaction]:
         """Open a transaction of the tables' owner, without a statement timeout."""
@@ -354,16 +383,18 @@ class Database:
 
     # Begin and end of transactions
 
-    def _locked(self, opening: LiteralString, locks: Locks | None) -> AbstractContextManager[Transaction]:
+    def _locked(
+        self, opening: LiteralString, locks: Locks | None, *queries: LiteralString, **values: object
+    ) -> AbstractContextManager[Transaction]:
         if locks is None:
-            return self._transaction(opening)
-        keys = {"shared": locks.shared, "exclusive": locks.exclusive}
+            return self._transaction("; ".join([opening, *queries]), **values)
+        values |= {"shared": locks.shared, "exclusive": locks.exclusive}
         if locks.patience is None:
             if opening is _BEGIN_AS_MIRROR:
                 opening += _WHILE_ACTIVE
-            return self._in_turn(self._transaction(opening + _LOCKED, **keys))
-        patience = _ms(locks.patience)
-        return self._in_turn(self._transaction(opening + _LOCKED_SOON, **keys, patience=patience))
+            return self._in_turn(self._transaction("; ".join([opening + _LOCKED, *queries]), **values))
+        values["patience"] = _ms(locks.patience)
+        return self._in_turn(self._transaction("; ".join([opening + _LOCKED_SOON, *queries]), **values))
 
     @contextmanager
     def _in_turn(self, writing: AbstractContextManager[Transaction]) -> Iterator[Transaction]:
@@ -393,10 +424,10 @@ class Database:
     @contextmanager
     def _transaction(self, opening: LiteralString, **values: object) -> Iterator[Transaction]:
         with translated():
-            pool, connection, _ = self._begun(opening, values, tuple_row)
+            pool, connection, begun = self._begun(opening, values, tuple_row)
             try:
                 try:
-                    yield Transaction(connection)
+                    yield Transaction(connection, begun)
                 except BaseException:
                     with suppress(psycopg.Error):
                         connection.execute("rollback")
@@ -407,8 +438,7 @@ class Database:
 
     @staticmethod
     def _commit(connection: Connection[TupleRow]) -> None:
-        commit = connection.execute("commit")
-        if commit.statusmessage != "COMMIT":
+        if _exec(connection, b"commit").command_status != b"COMMIT":
             # After a statement error that the caller ignored, Postgres answers ROLLBACK without an error.
             raise GitstoreError(Code.INTERNAL, "the transaction had failed and was rolled back")
 

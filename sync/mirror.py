@@ -10,7 +10,7 @@ The caller holds the workflow's lock (unit_of_work.py), so that a `MirroredState
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
 from operator import attrgetter
@@ -79,6 +79,11 @@ def mirrored_states(
     """Return the mirrored state of each of `slugs` that has a row, perhaps with a former name in it."""
     ids = {slug: repository.identity(slug) for slug in slugs}
     found = tx.rows(MirroredState, MIRRORED_STATES, project=repository.project, ids=list(set(ids.values())))
+    return by_slug(found, ids)
+
+
+def by_slug(found: Iterable[MirroredState], ids: Mapping[str, UUID]) -> dict[str, MirroredState]:
+    """Return what `MIRRORED_STATES` found of the workflows `ids`, by slug."""
     states = {state.id: state for state in found}
     return {slug: states[identity] for slug, identity in ids.items() if identity in states}
 

@@ -249,7 +249,7 @@ _RAISE_MARKS_TO_ROWS: Final[LiteralString] = (
 """  # noqa: S608 - of constants
     + _RAISE
 )
-_MARKS: Final[LiteralString] = """
+MARKS: Final[LiteralString] = """
     select l.level, m.workflow_id, m.highest from gitstore.feature_level l
     left join gitstore.number_marks m on m.workflow_id = any(%(ids)s)
 """
@@ -257,13 +257,17 @@ _MARKS: Final[LiteralString] = """
 
 def load_marks(tx: Transaction, repository: Repository, slugs: Collection[str]) -> None:
     """Load the marks of `slugs` into `repository.floors`, and the feature level."""
-    ids: dict[UUID, list[str]] = {}
-    for slug in slugs:
-        ids.setdefault(repository.identity(slug), []).append(slug)
-    for level, identity, highest in tx.tuples(_MARKS, ids=list(ids)):
+    ids = {slug: repository.identity(slug) for slug in slugs}
+    take_marks(repository, ids, tx.tuples(MARKS, ids=list(set(ids.values()))))
+
+
+def take_marks(repository: Repository, ids: Mapping[str, UUID], found: Iterable[tuple[Any, ...]]) -> None:
+    """Take over what `MARKS` found of the workflows `ids`, by slug, as `load_marks` does."""
+    for level, identity, highest in found:
         repository.level = level
-        for slug in ids.get(identity, ()):
-            repository.floors[slug] = highest
+        for slug, other in ids.items():
+            if identity == other:
+                repository.floors[slug] = highest
 
 
 def raise_mark(tx: Transaction, repository: Repository, slug: str, number: int) -> None:

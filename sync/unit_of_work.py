@@ -28,6 +28,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
+from psycopg.rows import class_row, tuple_row
+
 from gitstore import pending
 from gitstore.errors import BusyError, Code, GitstoreError, NotFoundError, NotMirroredError, UnavailableError
 from gitstore.git.refs import WritableRefs
@@ -185,7 +187,7 @@ class MirrorUnitOfWork:
             if time.monotonic() > deadline:
                 raise BusyError("the write took too long, and nothing was written: try again")
             with translated():
-                tx.value("select 1")
+                tx.check()
 
         refs.before_writing = check
         try:
@@ -269,16 +271,25 @@ class MirrorUnitOfWork:
 
         Yield the transaction and the mirrored states.
         """
+        repository = self.repository
+        with repository.refs.cached_reads():
+            expected = {slug: repository.identity(slug) for slug in slugs}
+        queries, ids = (rows.MARKS, mirror.MIRRORED_STATES), list(set(expected.values()))
+        locks = locks_of(repository, slugs, named)
         with (
-            self.database.as_mirror(locks_of(self.repository, slugs, named)) as tx,
-            self.repository.refs.cached_reads(),
+            self.database.as_mirror(locks, *queries, project=repository.project, ids=ids) as tx,
+            repository.refs.cached_reads(),
         ):
-            if not (self.repository.path / "HEAD").is_file():
+            if not (repository.path / "HEAD").is_file():
                 raise NotFoundError(
                     Code.PROJECT_NOT_FOUND, "the project was deleted, or its repository is gone"
                 )
-            rows.load_marks(tx, self.repository, slugs)
-            yield tx, mirror.mirrored_states(tx, self.repository, slugs)
+            rows.take_marks(repository, expected, tx.begun(-2, tuple_row))
+            states = mirror.by_slug(tx.begun(-1, class_row(MirroredState)), expected)
+            if expected != {slug: repository.identity(slug) for slug in slugs}:  # renamed before the locks
+                rows.load_marks(tx, repository, slugs)
+                states = mirror.mirrored_states(tx, repository, slugs)
+            yield tx, states
 
     def _converge(
         self, tx: Transaction, slugs: Sequence[str], mirrored_states: dict[str, MirroredState], origin: Origin
