@@ -260,11 +260,11 @@ def _number(verdict: Verdict) -> int:
 def write(repository: WritableRepository, change_sets: Sequence[ChangeSet]) -> list[bytes]:
     """Write all of `change_sets` or nothing; return the refs whose old value did not match."""
     commits = [c for change in change_sets for c in change.prepared.missing(change.commits)]
-    if commits:
+    tags = [change.tag for change in change_sets if change.tag is not None]
+    if commits or tags:
         # The first entry of a ledger includes the empty tree, which must be durable before the ledger ref.
         begins = any(not commit.parents for commit in commits)
         many = len(commits) > _MANY
-        tags = [change.tag for change in change_sets if change.tag is not None]
         new = [*tags, *([ledger.EMPTY_TREE] if begins else []), *commits]
         (repository.objects.write_pack if many else repository.objects.write_together)(new)
     for change in change_sets:

@@ -34,6 +34,8 @@ SLICE: Final = 500
 """Objects removed during one hold of the lock: some 20 ms."""
 MOST_PACKS: Final = 20
 """Number of packs beyond which they are combined into one."""
+MANY_PACKS: Final = 60
+"""Number of packs beyond which a run is due: writers leave fewer, unless their packs grow large."""
 MOST_LOOSE_REFS: Final = 500
 """Number of loose refs beyond which they are packed: each push and fetch opens every one."""
 
@@ -61,8 +63,8 @@ class Collected:
 def due(repository: Path, now: float, every: float) -> bool:
     """Return whether maintenance is due.
 
-    It is if the last successful run was more than `every` seconds ago or lies in the future, or if many refs
-    were written in the `SOONEST` seconds or more since then.
+    It is if the last successful run was more than `every` seconds ago or lies in the future, or if there are
+    many loose refs or packs `SOONEST` seconds after it.
     """
     try:
         since = now - (repository / _STAMP).stat().st_mtime
@@ -72,6 +74,8 @@ def due(repository: Path, now: float, every: float) -> bool:
         return True
     if since < SOONEST:
         return False
+    if _packs(repository) > MANY_PACKS:
+        return True
     # Summed lazily: the walk of very many loose refs ends early.
     counts = accumulate(len(files) for _, _, files in os.walk(repository / os.fsdecode(names.PREFIX)))
     return any(count > MOST_LOOSE_REFS for count in counts)

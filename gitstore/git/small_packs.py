@@ -18,7 +18,7 @@ from __future__ import annotations
 import os
 import threading
 import zlib
-from bisect import bisect_left, bisect_right
+from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from hashlib import sha1
@@ -87,7 +87,8 @@ def write(folder: Path, entries: Iterable[Entry], count: int) -> tuple[str, Inde
             file.write(part)
             checksum.update(part)
             for oid, entry in entries:
-                index.append((oid, packed(">I", zlib.crc32(entry)), packed(">I", at)))
+                # Signed, so that an offset which needs another form, beyond 2 GiB, is an error.
+                index.append((oid, packed(">I", zlib.crc32(entry)), packed(">i", at)))
                 at += file.write(entry)
                 checksum.update(entry)
             file.write(checksum.digest())
@@ -146,8 +147,12 @@ class Index:
         at = _FANOUT + 4 * oid[0]
         low = int.from_bytes(self._data[at - 4 : at]) if oid[0] else 0
         high = int.from_bytes(self._data[at : at + 4])
-        found = bisect_left(range(low, high), oid, key=self._oid) + low
-        return self._offset(found) if found < high and self._oid(found) == oid else None
+        # Faster than a binary search: the ids with one first byte are few.
+        start, end = _OIDS + 20 * low, _OIDS + 20 * high
+        found = self._data.find(oid, start, end)
+        while found >= 0 and (found - start) % 20:
+            found = self._data.find(oid, found + 1, end)
+        return self._offset((found - _OIDS) // 20) if found >= 0 else None
 
     def entries(self, pack: bytes) -> list[Entry]:
         """Return the entries of the whole pack. Raises ValueError if it is damaged, or has deltas."""
@@ -261,7 +266,9 @@ class SmallPacks:
                 self._stamps.pop(oldest, None)
 
     def is_full(self, folder: str) -> bool:
-        """Return whether `folder` had `MOST` packs when it was last read."""
+        """Return whether `folder` has `MOST` packs, which cannot be combined now."""
+        if len(self._folders.get(folder, ())) >= MOST:
+            self._make_room(folder)
         return len(self._folders.get(folder, ())) >= MOST
 
     def write(self, folder: str, items: Sequence[ShaFile]) -> None:
@@ -270,6 +277,9 @@ class SmallPacks:
         self._put(folder, {**self._folders.get(folder, {}), name: index})
         for item in items:
             self._remember(folder, item.id, item.type_num, item.as_raw_string())
+        self._make_room(folder)
+
+    def _make_room(self, folder: str) -> None:
         if self._list(folder) >= AT_ONCE and self._full_classes(folder):
             with removing_packs(Path(folder).parent.parent) as free:
                 if free:

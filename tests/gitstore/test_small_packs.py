@@ -224,8 +224,9 @@ def test_writers_are_bounded_while_nothing_may_be_removed(
     with removing_packs(bare):
         every = saved(objects, MOST + 10)
     assert len(packs(bare)) == MOST
-    saved(objects, 1, start=500)
     assert all(objects.get(item.id) == item for item in every)
+    saved(objects, 1, start=500)
+    assert len(packs(bare)) == 2
     collect(bare, FileUnitOfWork(Repository(bare, PROJECT)))
     assert len(packs(bare)) <= 2
     saved(objects, 2, start=600)

@@ -60,6 +60,7 @@ PLACES = {
     "marker": "sync.markers:Markers.restore",
     "object": "gitstore.git.objects:WritableObjects._write_one",
     "pack": "gitstore.git.objects:WritableObjects.write_pack",
+    "small pack": "gitstore.git.small_packs:write",
     "object folder": "gitstore.git.objects:sync_fanout",
     "unpacked": "gitstore.git.quarantine:Quarantine._unpack",
     "moved in": "pathlib:Path.rename",
