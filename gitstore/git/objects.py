@@ -94,6 +94,11 @@ class Objects:
         self._room = _MOST_KEPT
         self._listed = False
 
+    def __del__(self) -> None:
+        """Close packs that a reader has opened and left open, as every write adds one."""
+        if hasattr(self, "_listed"):  # not where the constructor failed
+            self.close()
+
     def __contains__(self, oid: bytes) -> bool:
         if self._in_small_packs(SmallPacks.has, oid, lambda: any(map(os.path.exists, self._paths(oid)))):
             return True

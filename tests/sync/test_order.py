@@ -98,7 +98,7 @@ def test_a_push_is_durable_in_the_same_order(house: House, conninfo: str, tmp_pa
     assert len([path for path in arrived if "tmp_obj_" in path]) == 6
 
 
-@pytest.mark.parametrize(("kind", "syncs", "calls"), [("save", 5, 44), ("publish", 7, 55)])
+@pytest.mark.parametrize(("kind", "syncs", "calls"), [("save", 5, 46), ("publish", 7, 58)])
 def test_a_write_makes_few_system_calls(
     house: House, conninfo: str, tmp_path: Path, kind: str, syncs: int, calls: int
 ) -> None:
