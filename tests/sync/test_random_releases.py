@@ -170,6 +170,14 @@ class Releasing(RuleBasedStateMachine):
             self.publish(slug, activate=activate, killed=killed)
 
     @rule(seed=SEEDS)
+    def publish_again(self, seed: int) -> None:
+        """What is published already, which changes nothing, and is refused if that was withdrawn."""
+        state = self.store.state(self.one(seed))
+        if not state.draft_open:
+            with refused(not self.of(state.slug).usable(state.latest)):
+                assert not self.store.publish(state.slug, self.who).new
+
+    @rule(seed=SEEDS)
     def publish_in_part(self, seed: int) -> None:
         """A kill between the ledger and the tag: nothing is published."""
         if self.of(slug := self.one(seed)).archived:
@@ -194,9 +202,7 @@ class Releasing(RuleBasedStateMachine):
         wanted = Environment(place, number, held=hold)
         if share and place != CURRENT and number != other:
             wanted = weighted(place, {number: share, other: 100 - share}, held=hold)
-        if known.archived and known.pointers[place] == wanted:
-            return
-        wrong = known.pointers[place] != wanted and not known.usable(*wanted.versions)
+        wrong = known.archived or (known.pointers[place] != wanted and not known.usable(*wanted.versions))
         with refused(wrong), self.writer(killed) as store:
             if place == CURRENT:
                 store.move_current(slug, number, self.who, hold=hold)
@@ -207,11 +213,13 @@ class Releasing(RuleBasedStateMachine):
 
     @rule(seed=SEEDS, place=PLACE)
     def remove(self, seed: int, place: str) -> None:
-        if not (known := self.of(slug := self.one(seed))).archived:
+        known = self.of(slug := self.one(seed))
+        with refused(known.archived):
             if place == CURRENT:
                 self.store.clear_current(slug, self.who)
             else:
                 pointers.remove(self.store, slug, place, self.who)
+        if not known.archived:
             known.pointers[place] = None
 
     @rule(seed=SEEDS, way=st.sampled_from([("staging", "prod"), (CURRENT, "prod"), ("prod", CURRENT)]))
@@ -282,10 +290,11 @@ class Releasing(RuleBasedStateMachine):
     @rule(seed=SEEDS, killed=MAYBE)
     def yank(self, seed: int, killed: bool) -> None:
         """Its pointers stay."""
-        if not (known := self.of(slug := self.one(seed))).archived:
-            number = self.number(slug, seed)
-            with self.writer(killed) as store:
-                states.yank(store, slug, number, self.who, reason=f"Bad {number}")
+        known = self.of(slug := self.one(seed))
+        number = self.number(slug, seed)
+        with refused(known.archived), self.writer(killed) as store:
+            states.yank(store, slug, number, self.who, reason=f"Bad {number}")
+        if not known.archived:
             known.yanked.add(number)
 
     @rule(seed=SEEDS)
@@ -296,10 +305,11 @@ class Releasing(RuleBasedStateMachine):
 
     @rule(seed=SEEDS, killed=MAYBE)
     def annotate(self, seed: int, killed: bool) -> None:
-        if not (known := self.of(slug := self.one(seed))).archived:
-            number = self.number(slug, seed)
-            with self.writer(killed) as store:
-                states.annotate(store, slug, number, {"title": f"Title {seed}"}, self.who)
+        known = self.of(slug := self.one(seed))
+        number = self.number(slug, seed)
+        with refused(known.archived), self.writer(killed) as store:
+            states.annotate(store, slug, number, {"title": f"Title {seed}"}, self.who)
+        if not known.archived:
             known.titles[number] = f"Title {seed}"
 
     @rule(seed=SEEDS, killed=MAYBE)
