@@ -12,7 +12,7 @@ from collections.abc import Collection, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from graphlib import TopologicalSorter
-from itertools import chain, islice
+from itertools import accumulate, chain, islice
 from typing import Final, LiteralString
 from uuid import UUID
 
@@ -30,15 +30,17 @@ LARGEST: Final = 2**20  # bytes of one object; a definition may have as many as 
 MOST_OBJECTS: Final = 20_000  # of one publication
 MOST_BYTES: Final = 64 * 2**20  # of one publication
 _SURELY_SMALL: Final = 64 * 2**10  # bytes; git is not asked for the size of a smaller object
-_BATCH: Final = 2**20  # bytes inserted by one statement, which takes ten times as many
+_BATCH: Final = 2**20  # bytes inserted by one statement, which takes several times as many
 _MOST_ROWS: Final = 2_000  # rows inserted by one statement
 
 _EMPTY: Final = ledger.EMPTY_TREE  # of every ledger entry; not stored, since writers would block each other
-# Inserted in the order of ids, so that two writers of the same objects do not deadlock.
+# Inserted in the order of ids, so that two writers of the same objects do not deadlock. The contents are one
+# binary parameter: an array of them would be dumped value by value, as hexadecimal text.
 _INSERT: Final[LiteralString] = """
     insert into gitstore.git_objects (project_id, oid, kind, bytes)
-    select %(project)s, oid, kind, bytes
-    from unnest(%(oids)s::text[], %(kinds)s::text[], %(contents)s::bytea[]) as given (oid, kind, bytes)
+    select %(project)s, oid, kind, substring(%(contents)b::bytea from ends - size + 1 for size)
+    from unnest(%(oids)s::text[], %(kinds)s::text[], %(ends)s::integer[], %(sizes)s::integer[])
+        as given (oid, kind, ends, size)
     order by oid
     on conflict (project_id, oid) do nothing
 """
@@ -179,7 +181,16 @@ def _missing(
 
 def _insert(tx: Transaction, project: UUID, batch: dict[str, tuple[str, bytes | None]]) -> int:
     kinds, contents = zip(*batch.values(), strict=True)
-    return tx.run(_INSERT, project=project, oids=list(batch), kinds=list(kinds), contents=list(contents))
+    lengths = [None if content is None else len(content) for content in contents]
+    return tx.run(
+        _INSERT,
+        project=project,
+        oids=list(batch),
+        kinds=list(kinds),
+        contents=b"".join(content or b"" for content in contents),
+        ends=list(accumulate(length or 0 for length in lengths)),
+        sizes=lengths,
+    )
 
 
 def load(tx: Transaction, project: UUID, oids: Collection[bytes]) -> dict[bytes, ShaFile]:
