@@ -137,16 +137,14 @@ def count(tx: Transaction, project: UUID, wanted: Wanted, only: Sequence[object]
 def _found(tx: Transaction, project: UUID, wanted: Wanted) -> tuple[LiteralString, dict[str, Any]] | None:
     """Return the condition on wanted workflows and its parameters; None if a search finds none."""
     values = {"project": project, "q": wanted.q, "email": wanted.email, "person": wanted.person}
+    only = _FILTERED[wanted.only] + _ARCHIVED[wanted.archived]
     if not wanted.q:
-        return _OF_PROJECT + _FILTERED[wanted.only] + _ARCHIVED[wanted.archived], values
+        return _OF_PROJECT + only, values
     among = tx.value(_MATCHES, project=project, q=wanted.q, most=_MOST_MATCHES)
     if among == []:
         return None
     matching = _MATCHING if among is None else _AMONG
-    return _OF_PROJECT + matching + _FILTERED[wanted.only] + _ARCHIVED[wanted.archived], {
-        **values,
-        "among": among,
-    }
+    return _OF_PROJECT + matching + only, {**values, "among": among}
 
 
 # Versions

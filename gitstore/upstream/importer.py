@@ -155,25 +155,26 @@ class UpstreamImport:
 
     def apply(self, refs: Sequence[RemoteRef]) -> Iterator[Outcome | Blocked]:
         """Judge `refs`, whose objects were fetched, and write the accepted ones."""
-        done: set[bytes] = set()
-        self.progress(0, len(refs))
+        done = 0
+        self.progress(done, len(refs))
         waiting = deque(_groups(refs))
         while waiting:
             group = waiting.popleft()
+            before = done
             try:
                 for batch in _batches(group):
                     self.check()
-                    yield from self._apply_batch(group[0][0].target.slug if len(group) == 1 else None, batch)
-                    done.update(ref.remote for ref in batch)
-                    self.progress(len(done), len(refs))
+                    yield from self._apply_batch(batch)
+                    done += len(batch)
+                    self.progress(done, len(refs))
             except _BLOCKING as error:
                 if len(group) == 1:
                     yield Blocked(group[0][0].target.slug, error)
                 else:  # one blocks the others: each by itself
+                    done = before
                     waiting.extendleft([workflow] for workflow in reversed(group))
 
-    def _apply_batch(self, slug: str | None, batch: Sequence[RemoteRef]) -> list[Outcome]:
-        """Judge and write refs of the workflow `slug`, which may be under former names; None: of several."""
+    def _apply_batch(self, batch: Sequence[RemoteRef]) -> list[Outcome]:
         store, outcomes = self.store, [self._outcome(ref) for ref in batch if ref.theirs in self._broken]
         sound = [ref for ref in batch if ref.theirs not in self._broken]
         if not sound:
@@ -184,7 +185,7 @@ class UpstreamImport:
         # After `published_not_mirrored`, it is on disk, and the rows follow.
         with suppress(NotMirroredError), store.unit_of_work.begin(slugs):
             commands = [Command(ref.name, store.refs.read(ref.name), ref.theirs) for ref in sound]
-            verdicts = _judge(commands, _ImportFacts(self, slug))
+            verdicts = _judge(commands, _ImportFacts(self, next(iter(slugs)) if len(slugs) == 1 else None))
             self._write(verdicts)
             outcomes += [self._outcome(ref, verdict) for ref, verdict in zip(sound, verdicts, strict=True)]
         return outcomes
@@ -242,7 +243,7 @@ def _judge(commands: Sequence[Command], facts: _ImportFacts) -> list[Verdict]:
 
 
 class _ImportFacts(RepositoryFacts):
-    """Facts about fetched refs of the workflow `slug`, also under its former names; None: of several.
+    """Facts about fetched refs of the workflow `slug`, also under its former names; of several without one.
 
     With `without_draft`, as if the local draft were already discarded.
     """
@@ -286,13 +287,13 @@ class _ImportFacts(RepositoryFacts):
 def _groups(refs: Sequence[RemoteRef]) -> Iterator[list[list[RemoteRef]]]:
     """Yield the refs in groups of workflows that are written together.
 
-    A large workflow is alone, and so is one of which refs have former names.
+    A large workflow is alone, and so is one that has refs under another name, here or upstream.
     """
     group: list[list[RemoteRef]] = []
     size = 0
     for _, workflow in groupby(refs, key=lambda ref: ref.target.slug):
         listed = list(workflow)
-        if any(ref.name != names.full(ref.target) or ref.name != ref.remote for ref in listed):
+        if not all(ref.name == ref.remote == names.full(ref.target) for ref in listed):
             yield [listed]
             continue
         if group and (len(group) == _MOST_WORKFLOWS or size + len(listed) > BATCH):
@@ -307,13 +308,16 @@ def _groups(refs: Sequence[RemoteRef]) -> Iterator[list[list[RemoteRef]]]:
 def _batches(group: Sequence[Sequence[RemoteRef]]) -> list[list[RemoteRef]]:
     """Split a group into batches of BATCH versions; drafts come last, as they are the newest.
 
-    The upstream may have a ref under several names of the workflow. Each batch has one of them.
+    The upstream may have a ref under several names of one workflow. Each batch has one of them.
     """
     first: dict[bytes, RemoteRef] = {}
-    again = [ref for ref in chain.from_iterable(group) if first.setdefault(ref.name, ref) is not ref]
-    versions = [ref for ref in first.values() if isinstance(ref.target, VersionRef)]
+    again: list[list[RemoteRef]] = []
+    drafts: list[RemoteRef] = []
+    for ref in chain.from_iterable(group):
+        if isinstance(ref.target, DraftRef):
+            drafts.append(ref)
+        elif first.setdefault(ref.name, ref) is not ref:
+            again.append([ref])
+    versions = list(first.values())
     batches = [versions[start : start + BATCH] for start in range(0, len(versions), BATCH)]
-    batches += ([ref] for ref in again if isinstance(ref.target, VersionRef))
-    batches.append([ref for ref in first.values() if isinstance(ref.target, DraftRef)])
-    batches += ([ref] for ref in again if isinstance(ref.target, DraftRef))
-    return [batch for batch in batches if batch]
+    return [*batches, *again, *([[draft] for draft in drafts] if len(group) == 1 else filter(None, [drafts]))]
