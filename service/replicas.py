@@ -36,7 +36,6 @@ from sync.replication import Position, Progress
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
-HEADER: Final = "Gitstore-Position"
 WAIT_SECONDS: Final = 1.0
 """Seconds in which a replica may reach the position that a reader sends."""
 
@@ -156,7 +155,7 @@ def add_position(response: Response) -> Response:
     if is_write and (request.endpoint or "").partition(".")[0] not in ("ui", "git", "hooks"):
         position = replication.position(services().database)
         if position is not None:
-            response.headers[HEADER] = position
+            response.headers[replication.HEADER] = position
     return response
 
 

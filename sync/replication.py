@@ -19,6 +19,8 @@ from gitstore.errors import GitstoreError, MalformedError
 from sync.db import Database
 
 BEAT_SECONDS: Final = 2.0
+HEADER: Final = "Gitstore-Position"
+"""Header with a position: of answers to writes, of deliveries, and of the reads that follow."""
 
 _POSITION: Final = re.compile(r"([0-9A-F]{8}):([0-9A-F]{1,8})/([0-9A-F]{1,8})")
 # The function of the timeline may not run on a replica.
@@ -74,11 +76,15 @@ class Progress:
         return not self.is_replica or (self.timeline >= position.timeline and self.lsn >= position.lsn)
 
 
+@dataclass(frozen=True, slots=True)
+class _Written:
+    position: str
+
+
 def position(database: Database) -> str | None:
-    """Return the position after all writes that are committed, or None if the server does not tell it."""
-    with suppress(GitstoreError), database.as_owner() as tx:
-        found: str | None = tx.value(_OF_WRITES)
-        return found
+    """Return the position after all writes that are committed, or None if the server withholds it."""
+    with suppress(GitstoreError):
+        return database.read(_Written, {}, _OF_WRITES)[0].position  # in one round trip
     return None
 
 
