@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from werkzeug.exceptions import HTTPException
 
 from gitstore.errors import Code, ConfigError, GitstoreError, RenamedError, UnavailableError
-from service import cors, embedding, errors, git_http, hooks_http, logs, ui
+from service import cors, embedding, errors, git_http, hooks_http, logs, replicas, ui
 from service.api import (
     activity,
     audit,
@@ -92,7 +92,7 @@ def create_app(config: Config, *, database: Database | None = None, metrics: Met
     projects = Projects(config)
     shares = FairShares(config.threads, config.metrics_folder, counters.heavy)
     app = new_app("gitstore", version("gitstore"))
-    app.extensions[EXTENSION] = services = Services(
+    services = Services(
         config=config,
         database=database,
         projects=projects,
@@ -110,16 +110,20 @@ def create_app(config: Config, *, database: Database | None = None, metrics: Met
             SignIns(config.metrics_folder),
         ),
     )
+    if config.read_url is not None:
+        services = replicas.with_replica(services, opened(config, config.read_url, "gitstore reads"))
+    app.extensions[EXTENSION] = services
     app.url_map.merge_slashes = False  # no redirect from //x to /x
     app.validation_error_callback = _refuse_parameters
     for blueprint in BLUEPRINTS:
         register(app, blueprint)
     app.before_request(_prepare)
+    app.after_request(replicas.add_position)
     app.register_error_handler(GitstoreError, _refused)
     app.register_error_handler(RenamedError, _redirected)
     app.register_error_handler(HTTPException, _refused_by_flask)
     app.register_error_handler(Exception, _unexpected)
-    inner = engine_reads.around(app.wsgi_app, services)
+    inner = replicas.around(engine_reads.around(app.wsgi_app, services), services)
     inner = cors.around(shares.places.around(inner), config.cors_origins)
     cpu, slow = config.limits.cpu, config.slow_request
     middleware = RequestMiddleware(inner, counters, cpu, config.trusted_proxies, slow)

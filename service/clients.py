@@ -131,6 +131,13 @@ class SignIns:
         return min(max(self._failures[_slot_of(address)] - now, 0.0), _FULL)
 
 
+class UncountedSignIns(SignIns):
+    """The same, for tries that are repeated elsewhere, where their failures are counted."""
+
+    def failed(self, address: str) -> None:
+        pass
+
+
 @lru_cache(1024)  # an engine sends all its requests from one address
 def _slot_of(address: str) -> int:
     return _slot(_owner_of(address))

@@ -58,6 +58,8 @@ class Kind:
     read: Callable[[str], Any]
     expected: str
     secret: bool = False
+    flag: bool = False
+    """Whether the option takes no value."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,6 +170,7 @@ _DATABASE_KIND: Final = Kind(
     "a Postgres connection string, such as postgresql://user:password@host:5432/database",
     secret=True,
 )
+_FLAG_KIND: Final = Kind({"true": True, "false": False}.__getitem__, "true or false", flag=True)
 _SIZE_KIND: Final = Kind(_size, "a size up to 1024 GiB, such as 16777216, 16M or 16MiB")
 
 SETTINGS: Final = (
@@ -185,6 +188,27 @@ SETTINGS: Final = (
         "background work at once. Of use where DATABASE_URL is a pooler in transaction mode; without it, the "
         "worker looks for work every second there.",
         _DATABASE_KIND,
+    ),
+    Setting(
+        "GITSTORE_READ_ONLY",
+        "false",
+        "Whether `gitstore serve` is a read node: it serves versions, definitions, histories and differences "
+        "from Postgres alone, which may be a replica, and needs no data folder and no git.",
+        _FLAG_KIND,
+    ),
+    Setting(
+        "GITSTORE_READ_URL",
+        "",
+        "Replica of the database, for reads of versions, definitions, histories and differences. What it "
+        "lacks is read at DATABASE_URL.",
+        _DATABASE_KIND,
+    ),
+    Setting(
+        "GITSTORE_READ_LAG_SECONDS",
+        "10",
+        "Lag beyond which a replica is not read: a revoked token works there for at most that long. "
+        "`/readyz` of a read node without GITSTORE_READ_URL then answers 503.",
+        _number(1, 86_400, "a number of seconds"),
     ),
     Setting(
         "GITSTORE_DATABASE_CONNECTIONS",
@@ -400,6 +424,9 @@ class Config:
     database_seconds: int = 60
     database_direct_url: str | None = None
     database_connections: int = 16
+    read_only: bool = False
+    read_url: str | None = None
+    read_lag_seconds: int = 10
     secret_key: str | None = None
     jwt_issuers: Issuers | None = None
     cors_origins: Origins | None = None
@@ -431,7 +458,7 @@ class Config:
             text = texts.get(setting.name, setting.default).strip()
             try:
                 values[setting.field] = setting.kind.read(text) if text else None
-            except ValueError:
+            except (ValueError, KeyError):
                 wrong[setting.name] = (
                     f"{setting.name} is {_shown(setting, text)}: expected {setting.kind.expected}"
                 )
@@ -503,7 +530,7 @@ def _shown(setting: Setting, text: str) -> str:
 def _text(config: Config, field: str) -> str:
     holder, _, name = field.rpartition(".")
     value = getattr(config.limits if holder else config, name)
-    return "" if value is None else str(value)
+    return "" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _contradictions(values: Mapping[str, Any]) -> dict[str, str]:
@@ -512,6 +539,9 @@ def _contradictions(values: Mapping[str, Any]) -> dict[str, str]:
     if values["database_direct_url"] and not values["database_url"]:
         name = "DATABASE_DIRECT_URL"
         wrong[name] = f"{name} is set without DATABASE_URL: expected both, or neither"
+    for name in ("GITSTORE_READ_ONLY", "GITSTORE_READ_URL"):
+        if values[name.removeprefix("GITSTORE_").lower()] and not values["database_url"]:
+            wrong[name] = f"{name} is set without DATABASE_URL: expected both, or neither"
     for smaller, larger in (("definition", "object"), ("object", "inflated")):
         low, high = values[f"limits.{smaller}"], values[f"limits.{larger}"]
         if low > high:

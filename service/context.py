@@ -36,6 +36,8 @@ FORKS: Final = "gitstore.forks"
 FACTS: Final = "gitstore.facts"
 """WSGI environment key for the fields of a request's log line; `request_id` is always present."""
 
+ON_REPLICA: Final = "gitstore.on_replica"
+"""WSGI environment key that is set while a request reads from the replica (service/replicas.py)."""
 _USER: Final = "gitstore.user"
 """WSGI environment key for the verified user of a request that a process of its own answers."""
 _SANE_USER: Final = re.compile(r"[!-~]{1,200}")
@@ -50,11 +52,14 @@ class Services(Backend):
     scraper: Scraper
     shares: FairShares
     auth: Authenticator
+    replica: Services | None = None
+    """The same services on GITSTORE_READ_URL, if that is set."""
 
 
 def services() -> Services:
     """Return the services of the application that serves this request."""
-    return cast(Services, current_app.extensions[EXTENSION])
+    here = cast(Services, current_app.extensions[EXTENSION])
+    return here.replica if here.replica is not None and ON_REPLICA in request.environ else here
 
 
 def request_id_from(header: str | None) -> str:

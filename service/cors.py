@@ -23,10 +23,13 @@ ANY: Final = "*"
 _ORIGIN: Final = re.compile(r"https?://(\[[0-9a-f:.]+\]|[a-z0-9._-]+)(:[0-9]{1,5})?", re.ASCII)
 _NOT_API: Final = ("/ui/", "/hooks/")
 _NOT_API_ENDS: Final = ("/ui", "/git-upload-archive", *GIT_PATHS)
-_EXPOSED: Final = "ETag, Link, Location, Retry-After, X-Request-Id"
+_EXPOSED: Final = "ETag, Gitstore-Position, Link, Location, Retry-After, X-Request-Id"
 _PREFLIGHT: Final = (
     ("Access-Control-Allow-Methods", "GET, HEAD, POST, PUT, PATCH, DELETE"),
-    ("Access-Control-Allow-Headers", "Authorization, Content-Type, If-Match, If-None-Match, X-Request-Id"),
+    (
+        "Access-Control-Allow-Headers",
+        "Authorization, Content-Type, Gitstore-Position, If-Match, If-None-Match, X-Request-Id",
+    ),
     ("Access-Control-Max-Age", "7200"),
 )
 

@@ -41,6 +41,7 @@ class HttpCode(StrEnum):
     TOO_MANY_REQUESTS = "too_many_requests"
     URI_TOO_LONG = "uri_too_long"
     HEAD_TOO_LARGE = "head_too_large"
+    READ_ONLY_NODE = "read_only_node"
 
 
 class UnauthenticatedError(GitstoreError):
@@ -58,6 +59,7 @@ STATUS: Final[Mapping[StrEnum, HTTPStatus]] = {
     HttpCode.UNAUTHENTICATED: HTTPStatus.UNAUTHORIZED,
     HttpCode.PROJECT_REQUIRED: HTTPStatus.BAD_REQUEST,
     Code.FORBIDDEN: HTTPStatus.FORBIDDEN,
+    HttpCode.READ_ONLY_NODE: HTTPStatus.FORBIDDEN,
     Code.BAD_SIGNATURE: HTTPStatus.UNAUTHORIZED,
     Code.NOT_FOUND: HTTPStatus.NOT_FOUND,
     Code.PROJECT_NOT_FOUND: HTTPStatus.NOT_FOUND,

@@ -40,6 +40,8 @@ class Event(StrEnum):
 
     REQUEST = auto()
     SLOW_REQUEST = auto()
+    REPLICA_LAGS = auto()
+    REPLICA_FOLLOWS = auto()
     CREATED = auto()
     DESCRIBED = auto()
     RENAMED = auto()

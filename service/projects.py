@@ -35,6 +35,7 @@ class Projects:
 
     def __init__(self, config: Config) -> None:
         self._folder = config.repositories
+        self._is_absent = config.read_only
         self._limits = config.limits
         self._caches = Caches()
 
@@ -43,6 +44,8 @@ class Projects:
 
     def reader(self, project: Project) -> Repository:
         """Return the project's repository for reading; the caller closes it.
+
+        A read node has none: all objects of its reader are read from Postgres.
 
         Raises `integrity` if the project has no repository: an empty one in its place would look as if
         nothing had ever been published.
@@ -62,7 +65,7 @@ class Projects:
         return self._open(project, partial(Store, unit_of_work=unit_of_work))
 
     def _open(self, project: Project, kind: Callable[..., R]) -> R:
-        if missing := self.missing(project):
+        if not self._is_absent and (missing := self.missing(project)):
             raise IntegrityError(missing, project=project.slug)
         return kind(
             self.path(project.id),

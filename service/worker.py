@@ -28,6 +28,7 @@ from service.run.heartbeats import Heartbeats
 from service.run.isolation import Channel, CrashError, Isolation, Limits, StopError, Work, child_database
 from service.scheduling import ScheduleLoop
 from service.upkeep import UpkeepLoop
+from sync import replication
 from sync.audit import Origin
 from sync.catalog import Project
 from sync.db import Database
@@ -61,7 +62,8 @@ class Worker:
         with ExitStack() as stack:
             for loop in self._loops():
                 stack.enter_context(loop.running())
-            self._stop.wait()
+            while not self._stop.wait(replication.BEAT_SECONDS):
+                replication.beat(self._database)
 
     def _loops(self) -> Iterator[Loop]:
         config, database, metrics = self._config, self._database, Metrics(self._config.metrics_folder)

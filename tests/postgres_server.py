@@ -20,7 +20,7 @@ from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
 from gitstore.system import wait_until
-from sync.embedded.binaries import choose_runner, find_binaries
+from sync.embedded.binaries import Runner, choose_runner, find_binaries
 from sync.embedded.server import SUPERUSER, USER
 
 SETTING = "GITSTORE_TEST_POSTGRES"
@@ -45,6 +45,20 @@ def version(folder: Path) -> int:
 
 
 @contextmanager
+def replica(programs: Path, primary: Path, folder: Path) -> Iterator[Path]:
+    """A streaming replica of the server that `running` runs in the folder `primary`; its socket's folder."""
+    folder.mkdir(mode=0o711)
+    runner = replace(choose_runner(folder), home=programs.parent)
+    data, log = str(folder / "data"), folder / "log"
+    source = ["-h", str(primary), "-p", PORT, "-U", SUPERUSER, "-R", "-c", "fast", "--no-sync"]
+    with log.open("ab") as out:
+        copy = runner.popen("pg_basebackup", [*source, "-D", data], out.fileno())
+        assert copy.wait(SECONDS) == 0, log.read_text()
+    with _served(runner, folder):
+        yield folder
+
+
+@contextmanager
 def running(programs: Path, folder: Path) -> Iterator[str]:
     """A server of these programs in a new `folder`; the conninfo of its superuser."""
     folder.mkdir(mode=0o711)
@@ -54,15 +68,23 @@ def running(programs: Path, folder: Path) -> Iterator[str]:
         options = ("-U", SUPERUSER, "-E", "UTF8", "--locale=C.UTF-8", "--auth=trust", "--no-sync")
         initdb = runner.popen("initdb", ["-D", data, *options], out.fileno())
         assert initdb.wait(SECONDS) == 0, log.read_text()
+    with _served(runner, folder) as conninfo:
+        with psycopg.connect(conninfo, autocommit=True) as admin:
+            admin.execute(sql.SQL("create role {} login createrole").format(sql.Identifier(USER)))
+        yield conninfo
+
+
+@contextmanager
+def _served(runner: Runner, folder: Path) -> Iterator[str]:
+    """The server of the cluster in `folder`; the conninfo of its superuser."""
+    log = folder / "log"
     settings = {"listen_addresses": "", "port": PORT, "unix_socket_directories": str(folder), "fsync": "off"}
     pairs = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
     with log.open("ab") as out:
-        server = runner.popen("postgres", ["-D", data, *pairs], out.fileno())
+        server = runner.popen("postgres", ["-D", str(folder / "data"), *pairs], out.fileno())
     conninfo = make_conninfo("", host=str(folder), port=PORT, user=SUPERUSER, dbname=SUPERUSER)
     try:
         assert wait_until(lambda: _answers(server, conninfo), SECONDS), log.read_text()
-        with psycopg.connect(conninfo, autocommit=True) as admin:
-            admin.execute(sql.SQL("create role {} login createrole").format(sql.Identifier(USER)))
         yield conninfo
     finally:
         server.send_signal(signal.SIGINT)  # its fast shutdown, which waits for no client

@@ -40,6 +40,7 @@ from typing import Final
 from gitstore.errors import ConfigError, GitstoreError, TemporaryError
 from gitstore.system import now as utc_now
 from gitstore.system import rfc3339
+from sync import replication
 from sync.db import Database
 from webhooks import attempts, delivery_queue
 from webhooks.attempts import Attempt, Outcome, Verdict, judge
@@ -109,11 +110,13 @@ class Sender:
 
     def _send(self, due: Due, now: datetime) -> Outcome:
         body = payload(due)
+        position = replication.position(self.database)
         try:
             keys = [self.sealer.open(purpose(due.subscription_id), sealed) for sealed in due.sealed]
             headers = {
                 "Content-Type": "application/json",
                 "User-Agent": self.agent,
+                **({replication.HEADER: position} if position else {}),
                 **sign(keys, str(due.event_id), now, body),
             }
             response = self.egress.post(due.url, body, headers, seconds=self.seconds, keep=KEPT)

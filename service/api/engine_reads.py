@@ -23,7 +23,7 @@ from gitstore.names import HIGHEST_NUMBER, is_slug, parse_number
 from service.access import Role, includes, is_token
 from service.api import http, versions
 from service.api.openapi import LONGEST_PAGE, YAML
-from service.context import FACTS, Services
+from service.context import FACTS, ON_REPLICA, Services
 from service.lookup import number_in, uuid_of
 from service.middleware import ENDPOINT
 from sync.catalog import InEnvironment
@@ -51,7 +51,8 @@ def around(inner: WSGIApplication, services: Services) -> WSGIApplication:
     """Wrap `inner`, which answers all that is not answered here."""
 
     def app(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        answer = _answer(environ, services)
+        here = services.replica if ON_REPLICA in environ else services
+        answer = _answer(environ, here or services)
         if answer is None:
             return inner(environ, start_response)
         if answer.body is None:

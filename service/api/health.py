@@ -9,7 +9,7 @@ from flask import Response, request
 from pydantic import Field
 
 from gitstore.errors import UnavailableError
-from service import scraping
+from service import replicas, scraping
 from service.api.http import Answer, answer
 from service.api.openapi import Responses, new_blueprint, problem, responds
 from service.context import services
@@ -39,7 +39,7 @@ class Ready(Answer):
     )
     worker: Literal["ok", "late", "stalled", "unknown"] = Field(
         description="`late`: a source or a delivery is more than five minutes overdue; `stalled`: a loop of "
-        "the background worker does not respond; `unknown`: `gitstore serve` did not start this process"
+        "the background worker does not respond; `unknown`: there is none here"
     )
 
 
@@ -53,9 +53,13 @@ def livez() -> Response:
 def readyz() -> Response:
     """Check that the database answers and that the repositories can be written.
 
-    Late background work is reported with 200, because published versions can still be read.
+    A read node checks instead that its replica does not lag too far. Late background work is reported with
+    200, because published versions can still be read.
     """
     here = services()
+    if here.config.read_only:
+        replicas.check_ready(here)
+        return answer(Ready.model_construct(status="ok", worker="unknown"), cache_control="no-store")
     with here.database.as_mirror() as tx:
         late = max(delivery_queue.lag(tx), source_queue.lag(tx)) > LATE_SECONDS
         some = catalog.some_projects(tx, SAMPLE)

@@ -88,10 +88,13 @@ def with_config(*names: str) -> Callable[[Command], Command]:
 
         for setting in reversed(chosen):
             default = f"default: {setting.default}; " if setting.default else ""
+            flag = setting.kind.flag
+            shape: dict[str, Any] = {"is_flag": True, "flag_value": "true"} if flag else {"metavar": "TEXT"}
             configured = click.option(
                 option_name(setting),
                 setting.parameter,
-                metavar="TEXT",
+                default=None,
+                **shape,
                 help=f"{setting.meaning} [{default}env: {setting.name}]",
             )(configured)
         return configured

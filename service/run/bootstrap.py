@@ -180,6 +180,11 @@ def greeting(config: Config, setup: Setup, slug: str, *, terminal: bool) -> str:
     return "\n".join([*lines, *five_lines(config.public_url, config.token_file, slug), "", ""])
 
 
+def read_node_greeting(config: Config, *, terminal: bool) -> str:  # noqa: ARG001 - as `greeting`
+    """Return the greeting of a read node, which has no token to show."""
+    return f"gitstore is ready: {config.public_url}/\n\nThis is a read node: it accepts no writes.\n"
+
+
 def five_lines(url: str, token_file: Path, slug: str) -> list[str]:
     """Return the commands that clone, write, commit, push and publish the workflow `slug`."""
     # The empty helper first: it disables the machine's own helpers, which would store the token.

@@ -19,12 +19,12 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Final, TextIO
+from typing import Final, TextIO, TypeVar
 
 from gitstore.errors import ConfigError, UnavailableError
 from gitstore.git.process import git
@@ -43,6 +43,8 @@ from service.run.supervisor import (
     end_at_once,
     start_child,
 )
+
+T = TypeVar("T")
 
 OLDEST_GIT: Final = (2, 36)
 _DATABASE_NEWS: Final = 5.0  # seconds between two messages about a given Postgres that is not reachable
@@ -72,7 +74,7 @@ def serve(config: Config, out: TextIO, *, web: Sequence[str] = WEB, worker: Sequ
                 service = _begin(config, stack, web)
                 command = (*worker, "--parent", str(os.getpid()))
                 start_worker = partial(start_child, command, _environment(service.config))
-                watched = WatchedWorker(start_worker, service.beats)
+                watched = None if config.read_only else WatchedWorker(start_worker, service.beats)
                 start_web = partial(_restarted_web, service, web)
                 supervisor = Supervisor(signals, service.postgres, service.web, start_web, watched)
                 stack.callback(supervisor.stop)
@@ -104,10 +106,11 @@ class _Service:
 
 def _begin(config: Config, stack: ExitStack, web: Sequence[str]) -> _Service:
     """Start everything up to the first request. Cleanup is registered on `stack`."""
-    check_git()
+    if not config.read_only:
+        check_git()
     for given, meant in misspelt().items():
         logs.action(Event.UNKNOWN_SETTING, level="warning", given=given, meant=meant)
-    if not assets.are_built():
+    if not (config.read_only or assets.are_built()):
         logs.action(
             Event.EDITOR_NOT_BUILT, level="warning", hint=f"{assets.HOW_TO_BUILD}, with access to npm"
         )
@@ -125,11 +128,17 @@ def _begin(config: Config, stack: ExitStack, web: Sequence[str]) -> _Service:
     stack.callback(end_at_once, child)
     # Imported only now: they take as long as the web server, which loads its own modules meanwhile.
     from service.projects import make_data_folder
-    from service.run.bootstrap import greeting, set_up, unused_slug
-    from service.run.database import opened
+    from service.run.bootstrap import greeting, read_node_greeting, set_up, unused_slug
+    from service.run.database import check, opened
     from service.run.secret_key import checked_sealer
     from sync.embedded.server import EmbeddedPostgres
 
+    if config.read_only and config.database_url is not None:
+        _wait_for(partial(check, config.database_url), config.database_seconds)
+        _begin_to_serve(child, config.database_url)
+        if metrics_listener is not None:
+            _serve_metrics(config, metrics_listener, stack)
+        return _Service(config, listener, child, None, beats, partial(read_node_greeting, config))
     make_data_folder(config)
     postgres = None
     database_url = config.database_url
@@ -210,12 +219,20 @@ def _migrated(conninfo: str, direct: str | None, seconds: int) -> list[str]:
     from sync.migrate import migrate
     from sync.notifications import check_direct
 
+    def migrated() -> list[str]:
+        if direct is not None:
+            check_direct(conninfo, direct)
+        return migrate(conninfo)
+
+    return _wait_for(migrated, seconds)
+
+
+def _wait_for(work: Callable[[], T], seconds: int) -> T:
+    """Repeat `work` until Postgres answers; raises `unavailable` after `seconds`."""
     started = next_news = time.monotonic()
     while True:
         try:
-            if direct is not None:
-                check_direct(conninfo, direct)
-            return migrate(conninfo)
+            return work()
         except UnavailableError as error:
             now = time.monotonic()
             if now - started > seconds:

@@ -237,7 +237,7 @@ class Supervisor:
     postgres: Postgres | None
     web: subprocess.Popen[bytes]
     start_web: Callable[[], subprocess.Popen[bytes]]
-    worker: WatchedWorker
+    worker: WatchedWorker | None
     _web_retry: Retry = field(default_factory=Retry)
     _postgres_retry: Retry = field(default_factory=Retry)
 
@@ -246,7 +246,8 @@ class Supervisor:
         while not self.signals.stop:
             now = time.monotonic()
             self._check_web(now)
-            self.worker.check(now)
+            if self.worker is not None:
+                self.worker.check(now)
             try:
                 self._check_postgres(now)
             except Stopped:
@@ -255,7 +256,7 @@ class Supervisor:
 
     def stop(self) -> None:
         """Stop the children: requests finish, within GRACEFUL_SECONDS at most; then Postgres is stopped."""
-        worker = self.worker.process
+        worker = self.worker.process if self.worker is not None else None
         children = [self.web, *([worker] if worker else [])]
         for child in children:
             child.terminate()

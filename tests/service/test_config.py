@@ -14,6 +14,9 @@ from service.config import METRICS_FOLDER, SETTINGS, Bind, Config, misspelt
 WRONG = {
     "DATABASE_URL": "mysql://root:hunter2@db/flows",
     "DATABASE_DIRECT_URL": "mysql://root:hunter2@db/flows",
+    "GITSTORE_READ_ONLY": "yes",
+    "GITSTORE_READ_URL": "mysql://root:hunter2@db/flows",
+    "GITSTORE_READ_LAG_SECONDS": "0",
     "GITSTORE_DATABASE_CONNECTIONS": "1",
     "GITSTORE_BIND": "localhost",
     "GITSTORE_PUBLIC_URL": "ftp://files.example",

@@ -17,6 +17,7 @@ from gitstore.errors import GitstoreError
 from gitstore.system import rfc3339
 from sync import events
 from sync.events import EventType
+from sync.replication import Position
 from tests.sync.conftest import House
 from tests.webhooks.receiver import Receiver, respond
 from tests.webhooks.subscribed_project import Clock, Post
@@ -46,6 +47,7 @@ def test_a_publication_is_delivered_per_standard_webhooks(post: Post, receiver: 
     assert got.id == str(event["id"])
     assert got.path == "/hook?x=1"
     assert got.headers["content-type"] == "application/json"
+    assert Position.parse(got.headers["gitstore-position"]).lsn > 0
     (row,) = post.deliveries(subscription.id)
     assert (row["state"], row["attempts"], row["last_status"], row["due_at"]) == ("succeeded", 1, 200, None)
 

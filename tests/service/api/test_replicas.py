@@ -1,0 +1,201 @@
+"""Reads from a streaming replica: by a read node without repositories, and by a full node."""
+
+from __future__ import annotations
+
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import psycopg
+import pytest
+from psycopg import sql
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
+
+from service.app import create_app
+from service.config import Config
+from sync import replication
+from sync.embedded.binaries import find_binaries
+from sync.embedded.server import SUPERUSER, USER
+from sync.migrate import migrate
+from tests import postgres_server
+from tests.conftest import temporary_folder
+from tests.helpers import until
+from tests.service.api.conftest import Client, House, opened, problem
+from tests.service.serve_process import GITSTORE, running
+
+VERSIONS = "/workflows/order-sync/versions"
+LAG = "2"
+
+
+@dataclass
+class Pair:
+    """A full node on the primary, `beside` it one that reads from the replica; and a read node."""
+
+    house: House
+    owner: Client
+    beside: Client
+    reader: Client
+    replica: str
+    """The conninfo of the replica's database."""
+
+    def follow(self) -> None:
+        """Wait until the replica shows all that is committed, and knows that it does."""
+        replication.beat(self.house.database)
+        position = replication.position(self.house.database)
+        assert position
+        headers = {"Gitstore-Position": position}
+        until(lambda: self.replay("pg_last_wal_replay_lsn() >= %s", position.partition(":")[2]))
+        until(lambda: self.reader.get("/workflows", headers=headers).status_code != 503)
+
+    def replay(self, call: str, *values: str) -> object:
+        admin = make_conninfo(self.replica, user=SUPERUSER)
+        with psycopg.connect(admin, autocommit=True) as connection:
+            row = connection.execute(sql.SQL("select " + call), values).fetchone()
+            return row[0] if row else None
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Stop the replay, so that the replica lags."""
+        self.follow()
+        self.replay("pg_wal_replay_pause()")
+        until(lambda: self.replay("pg_get_wal_replay_pause_state()") == "paused")
+        try:
+            yield
+        finally:
+            self.replay("pg_wal_replay_resume()")
+
+
+@pytest.fixture(scope="module")
+def pair() -> Iterator[Pair]:
+    programs = find_binaries() / "bin"
+    with (
+        temporary_folder(shared=True) as folder,
+        postgres_server.running(programs, folder / "primary") as admin,
+    ):
+        with psycopg.connect(admin, autocommit=True) as connection:
+            connection.execute(sql.SQL("create database migrated owner {}").format(sql.Identifier(USER)))
+        migrate(make_conninfo(admin, user=USER, dbname="migrated"))
+        with (
+            opened(admin, "migrated") as house,
+            postgres_server.replica(programs, folder / "primary", folder / "replica") as socket,
+        ):
+            name = str(conninfo_to_dict(house.config.database_url or "")["dbname"])
+            replica = make_conninfo("", host=str(socket), port=postgres_server.PORT, user=USER, dbname=name)
+            owner = house.client()
+            lag = {"GITSTORE_READ_LAG_SECONDS": LAG}
+            environ = {"DATABASE_URL": replica, "GITSTORE_DATA": str(folder / "none"), **lag}
+            public = {"GITSTORE_PUBLIC_URL": "https://gitstore.example"}
+            alone = create_app(Config.from_env({**environ, **public, "GITSTORE_READ_ONLY": "true"}))
+            beside = create_app(replace(house.config, read_url=replica, read_lag_seconds=int(LAG)))
+            pair = Pair(house, owner, replace(owner, app=beside), replace(owner, app=alone), replica)
+            owner.create()
+            assert owner.publish(url="https://1.example/").status_code == 201
+            assert owner.publish(url="https://2.example/").status_code == 201
+            pair.follow()
+            yield pair
+
+
+def test_a_read_node_answers_engines_histories_and_differences_as_the_primary_does(pair: Pair) -> None:
+    pair.follow()
+    for path in (
+        f"{VERSIONS}/current",
+        f"{VERSIONS}/1",
+        f"{VERSIONS}/1/definition",
+        f"{VERSIONS}/1?project=default",
+        f"{VERSIONS}/1/definition?project=default",
+        VERSIONS,
+        "/workflows/order-sync/diff?from=1&to=2",
+        "/workflows/order-sync",
+        "/workflows",
+    ):
+        expected = pair.owner.get(path)
+        assert expected.status_code == 200
+        for client in (pair.reader, pair.beside):
+            found = client.get(path)
+            assert (found.status_code, found.data) == (200, expected.data), path
+    text = {"Accept": "text/x-diff"}
+    path = "/workflows/order-sync/diff?from=1&to=2"
+    assert pair.reader.get(path, headers=text).data == pair.owner.get(path, headers=text).data
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("POST", "/workflows"),
+        ("POST", f"{VERSIONS}/publish"),
+        ("DELETE", f"{VERSIONS}/draft"),
+        ("GET", f"{VERSIONS}/draft"),
+        ("GET", "/ui/workflows"),
+        ("GET", "/default.git/info/refs?service=git-upload-pack"),
+        ("GET", "/sources"),
+    ],
+)
+def test_a_read_node_refuses_what_it_does_not_serve_in_words(pair: Pair, method: str, path: str) -> None:
+    refused = problem(pair.reader(method, path), 403, "read_only_node")
+    assert "another node" in refused["detail"]
+
+
+def test_what_a_replica_lacks_is_asked_of_the_primary_or_of_another_node(pair: Pair) -> None:
+    with pair.paused():
+        made = pair.owner.publish(url="https://3.example/")
+        number = made.json["version_number"]
+        assert pair.beside.get(f"{VERSIONS}/{number}").status_code == 200
+        late = pair.reader.get(f"{VERSIONS}/{number}")
+        problem(late, 503, "unavailable")
+        assert int(late.headers["Retry-After"]) > 0
+        # Engines with a new token are known to the primary alone.
+        fresh = pair.house.client("viewer")
+        assert replace(fresh, app=pair.beside.app).get(f"{VERSIONS}/1").status_code == 200
+    pair.follow()
+    assert pair.reader.get(f"{VERSIONS}/{number}").status_code == 200
+
+
+def test_a_reader_with_the_position_of_a_write_sees_it(pair: Pair) -> None:
+    with pair.paused():
+        made = pair.owner.publish(url="https://4.example/")
+        number, position = made.json["version_number"], made.headers["Gitstore-Position"]
+        seen = {"Gitstore-Position": position}
+        assert pair.beside.get(f"{VERSIONS}/current").json["version_number"] == number - 1
+        assert pair.beside.get(f"{VERSIONS}/current", headers=seen).json["version_number"] == number
+        problem(pair.reader.get(f"{VERSIONS}/current", headers=seen), 503, "unavailable")
+    pair.follow()
+    assert pair.reader.get(f"{VERSIONS}/current", headers=seen).json["version_number"] == number
+    for wrong in ("1", "0/16B3748", "00000001:0/16b3748", "x" * 5000):
+        headers = {"Gitstore-Position": wrong}
+        problem(pair.reader.get(f"{VERSIONS}/current", headers=headers), 400, "malformed")
+
+
+def test_a_replica_that_lags_is_left_so_that_revoked_tokens_end(pair: Pair) -> None:
+    viewer = pair.house.client("viewer")
+    reader, beside = (replace(viewer, app=client.app) for client in (pair.reader, pair.beside))
+    pair.follow()
+    assert reader.get(f"{VERSIONS}/1").status_code == 200
+    assert reader.get("/readyz").status_code == 200
+    with pair.paused():
+        held = [
+            token for token in pair.owner.get("/tokens").json["tokens"] if token["name"].startswith("viewer")
+        ]
+        for token in held:
+            assert pair.owner.delete(f"/tokens/{token['id']}").status_code in (200, 204)
+        until(lambda: reader.get("/readyz").status_code == 503, seconds=20)
+        problem(reader.get(f"{VERSIONS}/1"), 503, "unavailable")
+        problem(beside.get(f"{VERSIONS}/1"), 401, "unauthenticated")
+    pair.follow()
+    until(lambda: reader.get("/readyz").status_code == 200)
+    problem(reader.get(f"{VERSIONS}/1"), 401, "unauthenticated")
+
+
+def test_a_served_read_node_needs_a_replica_and_no_volume(pair: Pair, ram_path: Path) -> None:
+    pair.follow()
+    command = (*GITSTORE, "serve", "--read-only")
+    with running(ram_path, command, DATABASE_URL=pair.replica) as service:
+        service.ready()
+        replication.beat(pair.house.database)
+        headers = {"Authorization": f"Bearer {pair.owner.token}"}
+        request = urllib.request.Request(f"{service.url}{VERSIONS}/1/definition", headers=headers)  # noqa: S310
+        with urllib.request.urlopen(request) as answer:  # noqa: S310
+            assert answer.read() == pair.owner.get(f"{VERSIONS}/1/definition").data
+        assert not service.data.exists()
+        assert service.stop() == 0
