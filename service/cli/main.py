@@ -14,7 +14,10 @@ from service.cli.terminal import Commands
 
 # Location of each command. It is loaded on use, so that start-up does not wait for unused modules.
 PLACES: Final = {
+    "archive": "service.cli.workflows:archive",
     "backup": "service.cli.backup:backup",
+    "delete": "service.cli.workflows:delete",
+    "describe": "service.cli.workflows:describe",
     "diff": "service.cli.diff:diff",
     "doctor": "service.cli.doctor:doctor",
     "draft": "service.cli.drafts:draft",
@@ -28,6 +31,7 @@ PLACES: Final = {
     "rebuild": "service.cli.upkeep:rebuild",
     "env": "service.cli.environments:env",
     "release": "service.cli.releases:release",
+    "rename": "service.cli.workflows:rename",
     "repair": "service.cli.upkeep:repair",
     "restore": "service.cli.backup:restore",
     "schedule": "service.cli.schedules:schedule",
@@ -36,8 +40,11 @@ PLACES: Final = {
     "source": "service.cli.sources:source",
     "supabase": "service.cli.upkeep:supabase",
     "token": "service.cli.projects:token",
+    "unarchive": "service.cli.workflows:unarchive",
+    "unyank": "service.cli.workflows:unyank",
     "verify": "service.cli.upkeep:verify",
     "worker": "service.cli.worker:worker",
+    "yank": "service.cli.workflows:yank",
 }
 
 

@@ -14,10 +14,16 @@ import click
 from gitstore import names
 
 EXAMPLES: Final[dict[str, tuple[str, ...]]] = {
+    "archive": ("gitstore archive order-sync --reason 'Replaced by sales'",),
     "backup": (
         "gitstore backup /backups/gitstore --verify",
         "gitstore backup /backups/gitstore --full        # begin a new chain",
         "gitstore backup - | zstd | ssh vault 'cat > gitstore.tar.zst'",
+    ),
+    "delete": ("gitstore delete trial --reason 'Only an attempt'",),
+    "describe": (
+        "gitstore describe order-sync --name 'Order sync'",
+        "gitstore describe order-sync v3 --title 'Autumn' --notes 'With the new warehouse'",
     ),
     "diff": (
         "gitstore diff order-sync                        # current version and draft",
@@ -81,6 +87,7 @@ EXAMPLES: Final[dict[str, tuple[str, ...]]] = {
         "gitstore rebuild",
         "gitstore rebuild team-a --accept-git            # give up what Git has lost",
     ),
+    "rename": ("gitstore rename order-sync sales --message 'It syncs all sales'",),
     "repair": (
         "gitstore repair",
         "gitstore repair team-a --new-repository",
@@ -147,7 +154,10 @@ EXAMPLES: Final[dict[str, tuple[str, ...]]] = {
     ),
     "token list": ("gitstore token list team-a", "gitstore token list team-a --json"),
     "token revoke": ("gitstore token revoke 7f2c9d1e-8a54-4c1b-9f0e-2d3b4a5c6e7f",),
+    "unarchive": ("gitstore unarchive order-sync",),
+    "unyank": ("gitstore unyank order-sync v3",),
     "verify": ("gitstore verify", "gitstore verify team-a --json"),
+    "yank": ("gitstore yank order-sync v3 --reason 'It loses orders'",),
     "worker": ("gitstore worker", "DATABASE_URL=postgresql://gitstore@db/gitstore gitstore worker"),
 }
 

@@ -1,0 +1,154 @@
+"""`gitstore yank`, `describe`, `archive`, `rename`, `delete`: commands on one workflow."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final
+
+import click
+
+from gitstore.states import pointers_on
+from service import lookup
+from service.actions import states, workflows
+from service.cli.operator import operating
+from service.cli.terminal import WHERE, as_object, report, with_config
+from service.config import Config
+from service.projects import DEFAULT
+
+_WORKFLOW: Final = click.argument("workflow")
+_VERSION: Final = click.argument("version")
+_PROJECT: Final = click.option("--project", default=DEFAULT, show_default=True, help="The project.")
+
+
+def _reason(*, required: bool = False) -> Callable[[Any], Any]:
+    default: dict[str, Any] = {"required": True} if required else {"default": ""}
+    return click.option("--reason", help="The reason, which the ledger records.", **default)
+
+
+@click.command("yank")
+@_WORKFLOW
+@_VERSION
+@_reason(required=True)
+@_PROJECT
+@as_object
+@with_config(*WHERE)
+def yank(config: Config, workflow: str, version: str, reason: str, project: str, as_json: bool) -> None:
+    """Withdraw VERSION of WORKFLOW: nothing new selects it. Runs that are pinned to it still read it."""
+    with operating(config, project) as operator:
+        slug = lookup.slug_of(operator, workflow)
+        number = states.yank(operator, slug, version, reason=reason)
+        with operator.opened() as repository:
+            pointers = pointers_on(repository.state(slug), number)
+    facts = {"workflow": slug, "version": number, "yanked": True, "reason": reason, "pointers": pointers}
+    left = f"; still on it: {', '.join(pointers)}" if pointers else ""
+    report(f"v{number} of {slug} is yanked{left}", facts, as_json=as_json)
+
+
+@click.command("unyank")
+@_WORKFLOW
+@_VERSION
+@_PROJECT
+@as_object
+@with_config(*WHERE)
+def unyank(config: Config, workflow: str, version: str, project: str, as_json: bool) -> None:
+    """Take back the yank of VERSION of WORKFLOW."""
+    with operating(config, project) as operator:
+        slug = lookup.slug_of(operator, workflow)
+        number = states.unyank(operator, slug, version)
+    facts = {"workflow": slug, "version": number, "yanked": False}
+    report(f"v{number} of {slug} is not yanked", facts, as_json=as_json)
+
+
+@click.command("describe")
+@_WORKFLOW
+@click.argument("version", required=False)
+@click.option("--name", help="The name of the workflow; empty: that of its definition.")
+@click.option("--description", help="The description of the workflow; empty: that of its definition.")
+@click.option("--title", help="The title of VERSION; empty: none.")
+@click.option("--notes", help="The notes of VERSION; empty: none.")
+@_PROJECT
+@as_object
+@with_config(*WHERE)
+def describe(
+    config: Config, workflow: str, version: str | None, project: str, as_json: bool, **texts: str | None
+) -> None:
+    """Describe WORKFLOW by --name and --description, or its VERSION by --title and --notes.
+
+    What is not given stays as it is.
+    """
+    given = {key: text for key, text in texts.items() if text is not None}
+    expected = {"name", "description"} if version is None else {"title", "notes"}
+    if not given or not given.keys() <= expected:
+        of = "WORKFLOW alone" if version is None else "VERSION"
+        raise click.UsageError(f"{of} is described by {' and '.join(f'--{key}' for key in sorted(expected))}")
+    with operating(config, project) as operator:
+        slug = lookup.slug_of(operator, workflow)
+        if version is None:
+            workflows.describe(operator, slug, given)
+            report(f"{slug} is described", {"workflow": slug, **given}, as_json=as_json)
+        else:
+            number = states.annotate(operator, slug, version, given)
+            facts = {"workflow": slug, "version": number, **given}
+            report(f"v{number} of {slug} is described", facts, as_json=as_json)
+
+
+@click.command("archive")
+@_WORKFLOW
+@_reason()
+@_PROJECT
+@as_object
+@with_config(*WHERE)
+def archive(config: Config, workflow: str, reason: str, project: str, as_json: bool) -> None:
+    """Archive WORKFLOW: it runs nothing and takes no change, and lists leave it out. Nothing is lost."""
+    with operating(config, project) as operator:
+        slug = lookup.slug_of(operator, workflow)
+        workflows.archive(operator, slug, reason=reason)
+    report(f"{slug} is archived", {"workflow": slug, "archived": True}, as_json=as_json)
+
+
+@click.command("unarchive")
+@_WORKFLOW
+@_PROJECT
+@as_object
+@with_config(*WHERE)
+def unarchive(config: Config, workflow: str, project: str, as_json: bool) -> None:
+    """Let the archived WORKFLOW run and be changed again.
+
+    A deleted one, named by its slug, exists again, and `gitstore draft restore` reopens its draft.
+    """
+    with operating(config, project) as operator:
+        slug = lookup.slug_of(operator, workflow)
+        workflows.unarchive(operator, slug)
+    report(f"{slug} is not archived", {"workflow": slug, "archived": False}, as_json=as_json)
+
+
+@click.command("rename")
+@_WORKFLOW
+@click.argument("slug")
+@click.option("--message", default="", help="The reason, which the ledger records.")
+@_PROJECT
+@as_object
+@with_config(*WHERE)
+def rename(config: Config, workflow: str, slug: str, message: str, project: str, as_json: bool) -> None:
+    """Give WORKFLOW another SLUG. Its id and its versions stay; its former addresses redirect."""
+    with operating(config, project) as operator:
+        former = lookup.slug_of(operator, workflow)
+        workflows.rename(operator, former, slug, message=message)
+    report(f"{former} is {slug} now", {"workflow": slug, "former": former}, as_json=as_json)
+
+
+@click.command("delete")
+@_WORKFLOW
+@_reason()
+@_PROJECT
+@as_object
+@with_config(*WHERE)
+def delete(config: Config, workflow: str, reason: str, project: str, as_json: bool) -> None:
+    """Delete WORKFLOW, which was never published. Git keeps its draft, and its slug is free.
+
+    `gitstore unarchive`, then `gitstore draft restore`, take the deletion back.
+    """
+    with operating(config, project) as operator:
+        slug = lookup.slug_of(operator, workflow)
+        workflows.delete(operator, slug, reason=reason)
+    report(f"{slug} is deleted", {"workflow": slug, "deleted": True}, as_json=as_json)
