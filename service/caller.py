@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, closing, contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any, Final
+from typing import Any, Final, LiteralString, TypeVar
 from uuid import UUID
 
 from dulwich.objects import ShaFile
@@ -32,6 +32,8 @@ from sync.catalog import Project
 from sync.db import Database, SingleReading, Transaction
 from webhooks.egress import Egress
 from webhooks.secrets import Sealer
+
+T = TypeVar("T")
 
 PATIENCE: Final = 5.0
 """Seconds for which a caller waits for Postgres to mirror a Git write before it reports a failure."""
@@ -196,17 +198,25 @@ class Caller:
         self.log(action, **facts, duration_ms=_milliseconds_since(started))
 
 
+class _OwnerReading(SingleReading):
+    """Reads of single rows with the access of the tables' owner."""
+
+    def rows(self, row: type[T], query: LiteralString, **values: object) -> list[T]:
+        with self._database.as_owner() as tx:
+            return tx.rows(row, query, **values)
+
+
 class Operator(Caller):
     """The operator, who acts on one project with the access of the tables' owner. Nothing is logged."""
 
     def reading(self) -> AbstractContextManager[Transaction]:
         return self.services.database.as_owner()
 
+    def reading_once(self) -> SingleReading:
+        return _OwnerReading(self.services.database, self.principal.claims)
+
     def as_user(self) -> AbstractContextManager[Transaction]:
         return self.services.database.as_owner()
-
-    def check_visible(self) -> None:
-        """Accept the project, whose row the command has read: the operator has no claims to read it by."""
 
     def actors(self, author: Person | None = None) -> Actors:
         return Actors(_OPERATOR, author or _OPERATOR)
