@@ -17,16 +17,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-import bench.environments
-import bench.fetches
-import bench.pushes
-import bench.reads
-import bench.writes  # noqa: F401 - the modules register their measures
-from bench import report
+from bench import costs, fetches, pushes, reads, report, writes
 from bench.peers import SkippedError
 from bench.report import Row
 from bench.rig import FULL, MEASURES, SMALL, TINY, Form, Measure, Rig
 
+_MODULES = [module.__name__ for module in (reads, writes, pushes, fetches, costs)]
 RESULTS = Path(__file__).parent / "results"
 
 
@@ -48,7 +44,12 @@ def run(rig: Rig, measures: Sequence[Measure]) -> Iterator[Row]:
 
 
 def chosen(patterns: Sequence[str]) -> list[Measure]:
-    return [one for one in MEASURES if not patterns or any(one.name.startswith(text) for text in patterns)]
+    """Return the measures, in the order of the modules and of their functions, the smallest size first."""
+    runs = [measure.run for measure in MEASURES]
+    measures = sorted(
+        MEASURES, key=lambda one: (_MODULES.index(one.run.__module__), runs.index(one.run), one.size or 0)
+    )
+    return [one for one in measures if not patterns or any(one.name.startswith(text) for text in patterns)]
 
 
 def form(options: argparse.Namespace) -> Form:
@@ -67,7 +68,7 @@ def main() -> None:
     options = parser.parse_args()
     measures = chosen(options.only)
     if options.list or not measures:
-        for measure in measures or MEASURES:
+        for measure in measures or chosen([]):
             print(f"{measure.name:<24} {measure.what}: {', '.join(map(str, measure.bars.values()))}")
         return
     load, begun = os.getloadavg()[0], time.time()

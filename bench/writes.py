@@ -39,14 +39,14 @@ def _post(side: Side, client: int, path: str, body: object) -> bytes:
     return request("POST", path, side.bearer(client), json.dumps(body).encode(), _JSON)
 
 
-def _saved(side: Side, client: int, slug: str, label: str) -> Operation:
+def saved(side: Side, client: int, slug: str, label: str) -> Operation:
     """Save a draft over the one that is there."""
     body = json.dumps({"definition": seeds.definition(label)}).encode()
     headers = {**_JSON, "If-Match": "*"}
     return [request("PUT", f"/workflows/{slug}/versions/draft", side.bearer(client), body, headers)]
 
 
-def _published(side: Side, client: int, slug: str, label: str) -> Operation:
+def published(side: Side, client: int, slug: str, label: str) -> Operation:
     """Save a draft, and publish it."""
     definition = {"definition": seeds.definition(label)}
     return [
@@ -55,16 +55,16 @@ def _published(side: Side, client: int, slug: str, label: str) -> Operation:
     ]
 
 
-def _create(owner: Caller, make: Make, slugs: Sequence[str]) -> None:
+def create(owner: Caller, make: Make, slugs: Sequence[str]) -> None:
     """Make workflows as `make` wants them: with a draft to save over, or with a version."""
     for slug in slugs:
         body = {"slug": slug, "definition": seeds.definition(slug)}
         assert owner.call("POST", "/workflows", body).status == 201
-        if make is _published:
+        if make is published:
             assert owner.call("POST", f"/workflows/{slug}/versions/publish").status == 201
 
 
-def _job(rig: Rig, make: Make, side: Side, slugs: Sequence[str], _: int) -> Job:
+def job(rig: Rig, make: Make, side: Side, slugs: Sequence[str], _: int) -> Job:
     each = rig.form.count * (4 if len(slugs) == 1 else 1)
 
     def operations(client: int, slug: str) -> list[Operation]:
@@ -74,11 +74,11 @@ def _job(rig: Rig, make: Make, side: Side, slugs: Sequence[str], _: int) -> Job:
 
 
 def _writing(rig: Rig, make: Make, clients: int) -> Figures:
-    slugs = [f"{make.__name__.strip('_')}-{clients}-{number}" for number in range(clients)]
+    slugs = [f"{make.__name__}-{clients}-{number}" for number in range(clients)]
     owner = rig.fresh()
-    _create(owner, make, slugs)
+    create(owner, make, slugs)
     sides = (rig.ours(owner.project, clients), rig.flask)
-    here, there = rig.loads(*((side, partial(_job, rig, make, side, slugs)) for side in sides))
+    here, there = rig.loads(*((side, partial(job, rig, make, side, slugs)) for side in sides))
     return {
         "rate": ratio(here.rate, there.rate, "/s"),
         "time": ratio(median(here.last), median(there.last), "ms"),
@@ -90,32 +90,32 @@ def _writing(rig: Rig, make: Make, clients: int) -> Figures:
 @measure("save-8", rate=at_least(0.6), p99=at_most(100, "ms"), CPU=at_most(6, "ms"))
 def save_by_many(rig: Rig, size: int) -> Figures:
     """PUT a draft, 8 clients, against Flask."""
-    return _writing(rig, _saved, 8)
+    return _writing(rig, saved, 8)
 
 
 @measure("publish-8", rate=at_least(0.6), p99=at_most(100, "ms"), CPU=at_most(10, "ms"))
 def publish_by_many(rig: Rig, size: int) -> Figures:
     """POST a draft and publish it, 8 clients, against Flask (times of the publication, CPU of both)."""
-    return _writing(rig, _published, 8)
+    return _writing(rig, published, 8)
 
 
 @measure("save-1", time=at_most(2.0))
 def save_by_one(rig: Rig, size: int) -> Figures:
     """PUT a draft, one client, against Flask."""
-    return _writing(rig, _saved, 1)
+    return _writing(rig, saved, 1)
 
 
 @measure("publish-1", time=at_most(2.0))
 def publish_by_one(rig: Rig, size: int) -> Figures:
     """POST a draft and publish it, one client, against Flask (times of the publication, CPU of both)."""
-    return _writing(rig, _published, 1)
+    return _writing(rig, published, 1)
 
 
 @measure("publish-sql")
 def publish_by_sql(rig: Rig, size: int) -> Figures:
     """POST a draft and publish it, one client, against the statements alone, in a transaction each."""
     owner, slug = rig.fresh(), "straight"
-    _create(owner, _published, [slug])
+    create(owner, published, [slug])
     side = rig.ours(owner.project)
     with rig.sql() as connection:
         who = peers.authenticate(connection)
@@ -128,7 +128,7 @@ def publish_by_sql(rig: Rig, size: int) -> Figures:
                 peers.publish(connection, who, slug)
 
         def here(turn: int) -> list[float]:
-            return rig.clients.run(_job(rig, _published, side, [slug], turn)).whole()
+            return rig.clients.run(job(rig, published, side, [slug], turn)).whole()
 
         def there(_: int) -> list[float]:
             return [1000 * seconds(written) for _ in range(4 * rig.form.count)]
@@ -139,24 +139,24 @@ def publish_by_sql(rig: Rig, size: int) -> Figures:
 
 
 def _by_size(rig: Rig, make: Make) -> Figures:
-    slug = f"{make.__name__.strip('_')}-by-size"
+    slug = f"{make.__name__}-by-size"
     sides = [rig.ours(seeds.project(size)) for size in (rig.largest, rig.smallest)]
     for size in {rig.largest, rig.smallest}:
-        _create(rig.owner(seeds.project(size)), make, [slug])
-    here, there = rig.loads(*((side, partial(_job, rig, make, side, [slug])) for side in sides))
+        create(rig.owner(seeds.project(size)), make, [slug])
+    here, there = rig.loads(*((side, partial(job, rig, make, side, [slug])) for side in sides))
     return {"time": ratio(median(here.last), median(there.last), "ms")}
 
 
 @measure("save-size", time=at_most(1.1))
 def save_by_size(rig: Rig, size: int) -> Figures:
     """PUT a draft, one client, in the largest project against the smallest."""
-    return _by_size(rig, _saved)
+    return _by_size(rig, saved)
 
 
 @measure("publish-size", time=at_most(1.1))
 def publish_by_size(rig: Rig, size: int) -> Figures:
     """POST a draft and publish it, one client, in the largest project against the smallest."""
-    return _by_size(rig, _published)
+    return _by_size(rig, published)
 
 
 _SOON = at_most(50, "ms")
@@ -166,7 +166,7 @@ _SOON = at_most(50, "ms")
 def event(rig: Rig, size: int) -> Figures:
     """From the request that publishes until its event is delivered; until its NOTIFY arrives."""
     owner = rig.fresh()
-    _create(owner, _published, ["event"])
+    create(owner, published, ["event"])
     notified: list[float] = []
     delivered: list[float] = []
     with receiving() as receiver, peers.connect(rig.conninfo) as connection:
