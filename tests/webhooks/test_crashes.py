@@ -295,7 +295,7 @@ def test_an_idle_loop_beats_and_a_blocked_loop_does_not(following: Following, ki
         until(lambda: len(beats) > idle + 5)
         with loop._lock:
             loop.wake()
-            time.sleep(0.1)
+            time.sleep(0.5)
             stopped = len(beats)
             time.sleep(0.3)
             assert len(beats) == stopped

@@ -76,7 +76,7 @@ def test_an_unknown_address_is_not_found(owner: Client, path: str) -> None:
     ("method", "path", "allowed"),
     [
         ("DELETE", "/workflows", {"GET", "HEAD", "OPTIONS", "POST"}),
-        ("PUT", "/workflows/a", {"GET", "HEAD", "OPTIONS", "PATCH"}),
+        ("PUT", "/workflows/a", {"DELETE", "GET", "HEAD", "OPTIONS", "PATCH"}),
         ("DELETE", "/workflows/a/versions/1", {"GET", "HEAD", "OPTIONS", "PATCH"}),
         ("PUT", "/workflows/a/versions/1", {"GET", "HEAD", "OPTIONS", "PATCH"}),
         ("POST", "/workflows/a/versions/draft", {"DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "PUT"}),
