@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from gitstore import states
+from gitstore.drafts import Content
 from sync.integrity.rebuild import rebuild
 from sync.integrity.verify import verify
 from sync.reconcile import full_pass
@@ -98,3 +99,23 @@ def test_a_row_has_all_columns_of_the_table(house: House) -> None:
             "select column_name from information_schema.columns where table_name = 'version_states'"
         )
     assert {name for (name,) in columns} == set(StateRow.__dataclass_fields__)
+
+
+@pytest.mark.parametrize("killed", [False, True], ids=["mirrored", "behind"])
+def test_a_deleted_workflow_has_no_difference_and_its_slug_begins_again(house: House, killed: bool) -> None:
+    """Also where its writer is killed before the rows follow; a rebuild derives the same rows."""
+    house.save(A)
+    if killed:
+        with closing(house.unmirrored()) as store:
+            states.delete(store, A, house.who)
+        assert full_pass(house.writes).failures == {}
+    else:
+        states.delete(house.store, A, house.who)
+    before = house.mirrored()
+    assert findings(house) == []
+    rebuild(house.database, [house.store])
+    assert house.mirrored() == before
+    assert [row["state"] for row in before[1]] == ["discarded"]
+    house.store.create_workflow(A, Content(value=house.definition()), house.who)
+    house.store.publish(A, house.who)
+    assert (house.mirrored()[0][0]["archived"], findings(house)) == (False, [])
