@@ -1,4 +1,4 @@
-// Times in the reader's zone: the whole time beside an age, and both zones on hover.
+// Times in the reader's zone: alone or beside an age, and both zones on hover.
 "use strict";
 
 const local = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "short" });
@@ -11,6 +11,7 @@ function localize(root) {
     if (Number.isNaN(at.getTime())) continue;
     time.dataset.utc = time.title;
     time.title = `${zoned.format(at)}\n${time.dataset.utc}`;
+    if (time.classList.contains("moment")) time.textContent = local.format(at);
     if (time.classList.contains("local")) time.textContent = `${time.textContent} · ${local.format(at)}`;
   }
 }

@@ -89,4 +89,4 @@ def test_a_time_is_typed_and_shown_in_the_zone_of_the_reader(tokyo: Tab, owner: 
     page.get_by_role("heading", name="Scheduled").wait_for()
     (row,) = owner.get("/workflows/order-sync/schedules").json["schedules"]
     assert row["at"] == (TOMORROW - timedelta(hours=9)).isoformat().replace("+00:00", "Z")
-    assert "10:00 PM" in page.locator("time.local").first.inner_text()
+    assert "10:00 PM" in page.locator("time.moment").first.inner_text()
