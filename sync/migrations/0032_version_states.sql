@@ -41,6 +41,9 @@ create policy visible on gitstore.version_states for select to gitstore_user
 --
 -- It is called alone in a transaction, whose role and claims it sets, so that row-level security decides what it
 -- reads. Its plans are kept for a session, and may be made while the tables are empty: all that it reads is by key.
+--
+-- The pointer of an environment is read by a statement of this function, whose plan is kept for a session; `version_in`,
+-- which Postgres plans at each call, is called only where two versions have weights.
 drop function gitstore.read_version(bytea, uuid, text, integer, text, text, boolean, text, text);
 create function gitstore.read_version(
     in secret bytea, in workflow uuid, in named text, in number integer, in environment text, in key text,
@@ -62,6 +65,8 @@ declare
     flow uuid;
     current uuid;
     read gitstore.workflow_versions;
+    wanted integer := number;
+    other integer;
     done text;
 begin
     done := set_config('lock_timeout', patience, true);
@@ -80,12 +85,18 @@ begin
         select w.id, w.slug, w.current_version_id, w.archived into flow, slug, current, archived
         from gitstore.workflows w where w.id = workflow and w.project_id = project;
     end if;
+    if number is null and environment is not null then
+        select e.version_number, e.second_number into wanted, other
+        from gitstore.environments e where e.workflow_id = flow and e.name = environment;
+        if other is not null then
+            wanted := gitstore.version_in(flow, environment, key);
+        end if;
+    end if;
     if number is null and environment is null then
         select * into read from gitstore.workflow_versions v where v.id = current;
     else
         select * into read from gitstore.workflow_versions v
-        where v.workflow_id = flow
-            and v.version_number = coalesce(number, gitstore.version_in(flow, environment, key));
+        where v.workflow_id = flow and v.version_number = wanted;
     end if;
     id := read.id;
     workflow_id := read.workflow_id;
