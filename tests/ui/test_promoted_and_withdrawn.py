@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import TimeoutError as PlaywrightTimeoutError
 
 from tests.stories.instance import Caller, definition
 from tests.ui import browser
@@ -17,7 +19,15 @@ RULES = {"environments": [{"name": "staging", "follows": True}, {"name": "prod"}
 
 
 def follow(page: Page, name: str) -> None:
-    page.get_by_role("link", name=name, exact=True).click()
+    """Click on a link until its page comes: a loaded browser may drop a click during its first paint."""
+    link = page.get_by_role("link", name=name, exact=True)
+    target = link.get_attribute("href") or ""
+    for _ in range(3):
+        link.click()
+        with suppress(PlaywrightTimeoutError):
+            page.wait_for_url(f"**{target}", timeout=5_000)
+            return
+    pytest.fail(f"the link {name} does not lead to {target}")
 
 
 def press(tab: Tab, name: str) -> None:
