@@ -1,4 +1,4 @@
-"""Environments: reading one costs no more than reading `current`, and a move of a pointer is small."""
+"""Compare reads of an environment with reads of `current`, and measure the size of a pointer's move."""
 
 from __future__ import annotations
 

@@ -128,7 +128,7 @@ class _Client:
         self._until = 0  # where the answer ends in the buffer; 0: not known yet, -1: with its last chunk
 
     def begin(self) -> bool:
-        """Send the first request of the next operation; return False if there is none."""
+        """Send the first request of the next operation; return False after the last one."""
         operation = next(self._operations, None)
         if operation is None:
             return False

@@ -217,7 +217,7 @@ class Load:
 
 
 class Rig:
-    """A service in a copy of a seeded data folder, and what is started beside it at first use."""
+    """A service on a copy of a seeded data folder, with peers and clients that start at their first use."""
 
     def __init__(
         self, form: Form, report: Callable[[str], object] = print, cache: Path = seeds.CACHE

@@ -106,7 +106,7 @@ class ChangeSet:
             "schedule": scheduled.id if scheduled is not None else None,
             **facts,
         }
-        entry = replace(entry, **given)  # type: ignore[arg-type]
+        entry = replace(entry, **given)  # type: ignore[arg-type]  # the callers name fields
         commit = self.prepared.compose(self.slug, entry)
         self.commits.append(commit)
         self._tip = commit.id.decode()

@@ -1,7 +1,7 @@
 """Scheduled changes in the ledger: whether one was carried out, and what has moved since it was made.
 
 The entry that carries out a schedule has its id as a trailer. So the ledger decides whether that has
-happened, whatever became of the process that did it, and of its database.
+happened, also after the process was killed or the database was lost.
 """
 
 from __future__ import annotations

@@ -44,7 +44,9 @@ class Markers:
         for path in paths:
             try:
                 path.hardlink_to(self._file)
-            except OSError:  # it exists, or a folder or the file does not, or there may be no more links
+            except (
+                OSError
+            ):  # the marker exists, its folder or the file is missing, or the file has too many links
                 path.parent.mkdir(exist_ok=True)
                 path.touch()
 

@@ -90,7 +90,7 @@ class ShownSchedule(Schedule):
 class Claim(Schedule):
     """A due schedule that this worker has claimed. `crashes` counts the claims that ended without a result.
 
-    `taken_over`: the ledger may have what it is for. `missed`: it is due for longer than `LATEST`.
+    `taken_over`: the ledger may record the change already. `missed`: it is due for longer than `LATEST`.
     """
 
     claim: UUID

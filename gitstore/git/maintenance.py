@@ -188,7 +188,7 @@ def _packs(repository: Path) -> int:
 
 def fsck(repository: Path) -> Iterator[str]:
     """Yield the problems that `git fsck --strict` reports, one per line."""
-    with removing_packs(repository):  # else a pack that is combined meanwhile would count as missing
+    with removing_packs(repository):  # git would report a pack as missing that a writer combines
         child = subprocess.run(
             command(repository, "fsck", "--strict", "--full", "--no-dangling", "--no-progress"),
             stdin=subprocess.DEVNULL,

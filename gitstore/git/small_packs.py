@@ -95,7 +95,7 @@ def write(folder: Path, entries: Iterable[Entry], count: int) -> tuple[str, Inde
             flush(file)
         with open(_create(temporary[1]), "wb") as file:
             content = _index(sorted(index), checksum.digest())
-            content += sha1(content).digest()  # noqa: S324
+            content += sha1(content).digest()  # noqa: S324 - the format's
             file.write(content)
             flush(file)
         name = f"pack-{checksum.hexdigest()}"
@@ -226,7 +226,7 @@ class SmallPacks:
 
     def has(self, folder: str, oid: bytes) -> bool:
         """Return whether a known pack in `folder`, which still exists, has `oid` (hex)."""
-        return any(os.path.exists(path) for path, _ in self._places(folder, oid))  # noqa: PTH110
+        return any(os.path.exists(path) for path, _ in self._places(folder, oid))  # noqa: PTH110 - the path is a str
 
     def _places(self, folder: str, oid: bytes) -> Iterator[tuple[str, int]]:
         known = self._folders.get(folder)
@@ -239,7 +239,7 @@ class SmallPacks:
     def refresh(self, folder: str) -> bool:
         """Learn which packs `folder` has, if it changed since; return whether it did."""
         try:
-            changed = os.stat(folder).st_mtime_ns != self._stamps.get(folder)  # noqa: PTH116 - of a text
+            changed = os.stat(folder).st_mtime_ns != self._stamps.get(folder)  # noqa: PTH116 - the path is a str
         except FileNotFoundError:
             return False
         if changed:
@@ -248,8 +248,8 @@ class SmallPacks:
 
     def _list(self, folder: str) -> int:
         """Learn which packs `folder` has; return their number."""
-        self._stamps[folder] = os.stat(folder).st_mtime_ns  # noqa: PTH116
-        present = {name[:-4] for name in os.listdir(folder) if name.endswith(".idx")}  # noqa: PTH208
+        self._stamps[folder] = os.stat(folder).st_mtime_ns  # noqa: PTH116 - the path is a str
+        present = {name[:-4] for name in os.listdir(folder) if name.endswith(".idx")}  # noqa: PTH208 - the path is a str
         known = self._folders.get(folder, {})
         kept = {name: index for name, index in known.items() if name in present}
         kept.update((name, _small_index(f"{folder}/{name}.idx")) for name in present if name not in kept)

@@ -39,7 +39,7 @@ class Ready(Answer):
     )
     worker: Literal["ok", "late", "stalled", "unknown"] = Field(
         description="`late`: a source or a delivery is more than five minutes overdue; `stalled`: a loop of "
-        "the background worker does not respond; `unknown`: there is none here"
+        "the background worker does not respond; `unknown`: this node runs no worker"
     )
 
 

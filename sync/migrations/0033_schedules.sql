@@ -22,7 +22,7 @@ create table gitstore.schedules (
     actor_id uuid not null,
     actor_name text not null,
     actor_kind text collate "C" not null check (actor_kind in ('token', 'user', 'operator')),
-    actor_user text,                            -- of a user, who has no row
+    actor_user text,                            -- of a user; users have no rows here
     on_behalf_of text,
     created_at timestamptz not null default now(),
     state text collate "C" not null default 'waiting'

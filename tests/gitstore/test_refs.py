@@ -179,13 +179,13 @@ def test_a_tag_that_appears_although_it_is_locked_is_kept(
     """A writer that was stopped until its locks were removed does not replace the tag of another writer."""
     name, other = b"refs/tags/a/v1", commit()
 
-    def meanwhile() -> None:
+    def replace_the_tag() -> None:
         (refs._folder / "refs/tags/a/v1.lock").unlink()
         git("update-ref", "refs/tags/a/v1", other)
         if packed:
             git("pack-refs", "--all", "--prune")
 
-    refs.before_writing = meanwhile
+    refs.before_writing = replace_the_tag
     with pytest.raises(GitstoreError) as refused:
         refs.update([RefUpdate(name, None, A)])
     assert refused.value.code is Code.BUSY
@@ -199,11 +199,11 @@ def test_a_lock_that_another_process_took_over_is_not_renamed_into_place(
     name, lock = b"refs/ledger/a", bare / "refs/ledger/a.lock"
     assert refs.update([RefUpdate(name, None, A)]) == []
 
-    def meanwhile() -> None:
+    def take_over_the_lock() -> None:
         lock.unlink()
         lock.write_bytes(b"half")
 
-    refs.before_writing = meanwhile
+    refs.before_writing = take_over_the_lock
     with pytest.raises(GitstoreError) as refused:
         refs.update([RefUpdate(name, A, B)])
     assert refused.value.code is Code.BUSY

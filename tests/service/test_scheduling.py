@@ -206,7 +206,7 @@ def test_the_worker_follows_the_clock_of_postgres(house: House) -> None:
 
 
 def test_a_worker_that_is_killed_is_replaced_and_carries_it_out_once(house: House) -> None:
-    """The command watches the process that works, whatever that one was doing."""
+    """The command starts another process, which finds in the ledger that the change was made, or makes it."""
     owner = house.client("owner")
     with worker(house) as watcher:
         children = Path(f"/proc/{watcher.pid}/task/{watcher.pid}/children")

@@ -18,7 +18,7 @@ DOCS = Path(__file__).parents[2] / "docs"
 MARK = "pasted-block-ended"
 _SECTION = re.compile(r"^##+ (.+)\n", re.MULTILINE)
 _BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-_PROMPTED = re.compile(r"^\$ ((?:.*\\\n)*.*)$", re.MULTILINE)
+_PROMPTED = re.compile(r"^\$ ((?:.*\\\n)*+.*)$", re.MULTILINE)
 _FILE = re.compile(r"`([^`]+\.\w+)`:$")
 _PLACEHOLDER = re.compile(r"`([^`]+)`")
 

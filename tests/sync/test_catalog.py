@@ -159,7 +159,7 @@ def test_workflows_are_listed_by_slug_in_pages(house: House) -> None:
 def test_search_finds_the_beginnings_of_words_of_names_and_labels(
     shelf: House, monkeypatch: pytest.MonkeyPatch, most: int, q: str, found: list[str]
 ) -> None:
-    """All of them, in any order, whatever is written between them; by the index, and if it finds too many."""
+    """All words of the search count, in any order, apart or together; with the index, and without it."""
     monkeypatch.setattr(listing, "_MOST_MATCHES", most)
     assert found_by(shelf, q) == found
 
