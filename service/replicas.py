@@ -40,6 +40,10 @@ WAIT_SECONDS: Final = 1.0
 """Seconds in which a replica may reach the position that a reader sends."""
 
 _CHECK_SECONDS: Final = 1.0
+_STALE_SECONDS: Final = 5.0
+"""Age from which on what is known of a replica does not count."""
+_MOST_WAITING: Final = 2
+"""Requests of a process that wait for a position; others are asked of the primary at once."""
 _TICK: Final = 0.02
 _RETRY_AFTER: Final = 1
 _READ: Final = re.compile(r"/workflows/[^/]++/(?:versions(?:/(?P<version>[^/]++)(?:/definition)?+)?+|diff)")
@@ -52,23 +56,36 @@ _MISSED: Final = (HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT, HTTPStatus.GONE)
 
 
 class Replica:
-    """A server that may lag, and how far it has come: asked of it once a second. Safe between threads."""
+    """A server that may lag, and how far it has come: asked of it once a second. Safe between threads.
+
+    One thread asks, and the others go on with what is known, so that a server that hangs does not stop them.
+    """
 
     def __init__(self, database: Database, most_lag: float) -> None:
         self._database = database
         self._most_lag = most_lag
         self._lock = threading.Lock()
+        self._waiting = threading.BoundedSemaphore(_MOST_WAITING)
         self._checked = 0.0
         self._progress: Progress | None = None
         self._was_fresh = True
 
     def progress(self) -> Progress | None:
         """Return how far it has come; None if it does not answer."""
-        if time.monotonic() - self._checked >= _CHECK_SECONDS:
-            with self._lock:
-                if time.monotonic() - self._checked >= _CHECK_SECONDS:
+        if self._age() >= _CHECK_SECONDS:
+            is_stale = self._age() >= _STALE_SECONDS
+            if not self._lock.acquire(timeout=WAIT_SECONDS if is_stale else 0):
+                return None if is_stale else self._progress
+            try:
+                if self._age() >= _CHECK_SECONDS:
                     self._ask()
+            finally:
+                self._lock.release()
         return self._progress
+
+    def _age(self) -> float:
+        """Return the age of what is known, in seconds."""
+        return time.monotonic() - self._checked
 
     def is_fresh(self) -> bool:
         progress = self.progress()
@@ -78,14 +95,27 @@ class Replica:
         """Return whether it may be read, and shows all that was written before `position`."""
         if not self.is_fresh():
             return False
+        known = self._progress
+        if position is None or known is None or known.has(position):
+            return known is not None
+        if not self._waiting.acquire(blocking=False):
+            return False
+        try:
+            return self._reaches(position)
+        finally:
+            self._waiting.release()
+
+    def _reaches(self, position: Position) -> bool:
+        """Wait for a moment until the replica shows all that was written before `position`."""
         deadline = time.monotonic() + WAIT_SECONDS
-        while position is not None and self._progress is not None and not self._progress.has(position):
-            if time.monotonic() > deadline:
-                return False
+        while time.monotonic() <= deadline:
             time.sleep(_TICK)
             with self._lock:
                 self._ask()
-        return self._progress is not None
+            known = self._progress
+            if known is None or known.has(position):
+                return known is not None
+        return False
 
     def _ask(self) -> None:
         try:

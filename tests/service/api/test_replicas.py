@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import threading
 import urllib.request
+from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -13,12 +15,15 @@ import pytest
 from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
+from service import replicas
 from service.app import create_app
 from service.config import Config
 from sync import replication
+from sync.db import Database
 from sync.embedded.binaries import find_binaries
 from sync.embedded.server import SUPERUSER, USER
 from sync.migrate import migrate
+from sync.replication import Position, Progress
 from tests import postgres_server
 from tests.conftest import temporary_folder
 from tests.helpers import until
@@ -95,6 +100,34 @@ def pair() -> Iterator[Pair]:
             assert owner.publish(url="https://2.example/").status_code == 201
             pair.follow()
             yield pair
+
+
+def test_readers_that_wait_for_a_position_do_not_hold_up_others(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two wait for a position that does not come; the primary answers a third one at once."""
+    monkeypatch.setattr(replicas, "WAIT_SECONDS", 60.0)
+    far, arrived, looks = Position(1, 2**60), threading.Event(), Counter[int]()
+
+    def has(_progress: Progress, _position: Position) -> bool:
+        looks[threading.get_ident()] += 1
+        return arrived.is_set()
+
+    monkeypatch.setattr(Progress, "has", has)
+    with closing(Database(pair.replica)) as database:
+        replica = replicas.Replica(database, 3600.0)
+        waiting = [threading.Thread(target=replica.can_answer, args=(far,)) for _ in range(2)]
+        try:
+            for thread in waiting:
+                thread.start()
+            until(lambda: len([count for count in looks.values() if count > 1]) == len(waiting))
+            assert not replica.can_answer(far)
+            assert replica.can_answer(None)
+            assert all(thread.is_alive() for thread in waiting)
+        finally:
+            arrived.set()
+            for thread in waiting:
+                thread.join()
 
 
 def test_a_read_node_answers_engines_histories_and_differences_as_the_primary_does(pair: Pair) -> None:
