@@ -44,9 +44,8 @@ class Markers:
         for path in paths:
             try:
                 path.hardlink_to(self._file)
-            except (
-                OSError
-            ):  # the marker exists, its folder or the file is missing, or the file has too many links
+            except OSError:
+                # The marker exists, its folder or the file is missing, or the file has too many links.
                 path.parent.mkdir(exist_ok=True)
                 path.touch()
 
