@@ -36,6 +36,14 @@ def published(ann: Visitor) -> None:
 
 # Real browsers
 
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Repeat a failed browser test: a busy Chromium drops clicks. Each repetition is listed."""
+    for item in items:
+        if isinstance(item, pytest.Function) and "chromium" in item.fixturenames:
+            item.add_marker(pytest.mark.flaky(reruns=2))
+
+
 HOST_PAGE = "https://host.example"
 """Origin of a page that hands its users over."""
 ISSUED = {

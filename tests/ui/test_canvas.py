@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Iterator
 from typing import Any
 from uuid import uuid4
 
 import pytest
-from playwright.sync_api import Browser, Locator, Page, expect
+from playwright.sync_api import Browser, Locator, Page, Route, expect
 
 from tests.stories.instance import Caller, Service
 from tests.ui import browser
@@ -233,6 +234,92 @@ def test_durations_and_cron_expressions_are_explained(ann: Tab) -> None:
         form.get_by_label("Cron expression").fill(cron)
         form.get_by_label("Cron expression").press("Tab")
         expect(form.get_by_text(words, exact=True)).to_be_visible()
+
+
+def test_what_is_typed_while_an_earlier_change_is_written_stays(ann: Tab) -> None:
+    """The answer to the earlier change neither replaces it in its field, nor undoes it in the text."""
+    page = ann.page
+    waiting: list[Route] = []
+    page.route("**/patch", lambda route: waiting.append(route))
+    node(page, "Create shipment").click()
+    form = page.get_by_role("complementary", name="Selected node")
+    for first, second, field, written in (
+        (
+            "https://two.example/",
+            "https://three.example/",
+            form.get_by_label("URL"),
+            "url: https://three.example/",
+        ),
+        ("Ship", "Ship it", form.get_by_label("Label"), "label: Ship it"),
+        ("3", "4", form.get_by_label("Attempts"), "maxAttempts: 4"),
+        ("Basic", "Basic b25l", form.get_by_label("Header value"), "Basic b25l"),
+    ):
+        field.fill(first)
+        field.press("Tab")
+        field.fill(second)
+        expect(page.locator("#state")).to_have_text("Updating…")
+        answer(page, waiting)
+        expect(page.locator(".cm-content")).to_contain_text(first)
+        expect(page.locator("#state")).not_to_have_text("Updating…")
+        expect(field).to_have_value(second)
+        field.press("Tab")
+        answer(page, waiting)
+        expect(page.locator(".cm-content")).to_contain_text(written)
+
+
+def test_headers_are_written_one_after_the_other(ann: Tab) -> None:
+    """A change of one header does not wait for that of another, and both are in the text."""
+    page = ann.page
+    waiting: list[Route] = []
+    page.route("**/patch", lambda route: waiting.append(route))
+    node(page, "Create shipment").click()
+    form = page.get_by_role("complementary", name="Selected node")
+    form.get_by_label("Header value").fill("Bearer {{two}}")
+    form.get_by_role("button", name="Add header").click()
+    form.get_by_label("Header value").last.fill("yes")
+    form.get_by_label("Header name").last.fill("X-Dry-Run")
+    form.get_by_label("Header name").last.press("Tab")
+    for _ in range(2):
+        answer(page, waiting)
+    expect(page.locator(".cm-line", has_text="headers:")).to_contain_text(
+        """'{"Authorization":"Bearer {{two}}","X-Dry-Run":"yes"}'"""
+    )
+    expect(form.get_by_label("Header name")).to_have_count(2)
+    page.unroute("**/patch")
+    form.get_by_role("button", name="Remove header Authorization").click()
+    expect(page.locator(".cm-line", has_text="headers:")).to_contain_text("""'{"X-Dry-Run":"yes"}'""")
+    expect(form.get_by_label("Header name")).to_have_value("X-Dry-Run")
+
+
+def test_saving_writes_the_field_that_was_not_left(ann: Tab, owner: Caller) -> None:
+    page = ann.page
+    node(page, "Create shipment").click()
+    page.get_by_role("complementary", name="Selected node").get_by_label("URL").fill("https://two.example/")
+    with page.expect_navigation():
+        page.keyboard.press("Control+s")
+    draft = owner.call("GET", "/workflows/order-sync/versions/draft").json
+    assert draft["definition"]["nodes"][1]["data"]["config"]["url"] == "https://two.example/"
+
+
+def test_leaving_the_page_asks_about_a_field_that_was_not_left(ann: Tab) -> None:
+    page = ann.page
+    node(page, "Create shipment").click()
+    field = page.get_by_role("complementary", name="Selected node").get_by_label("URL")
+    field.fill("https://two.example/")
+    with page.expect_event("dialog") as asked:
+        page.evaluate("() => void setTimeout(() => location.reload())")
+    assert asked.value.type == "beforeunload"
+    asked.value.dismiss()
+    expect(field).to_have_value("https://two.example/")
+
+
+def answer(page: Page, waiting: list[Route]) -> None:
+    """Let the server answer the change that waits longest."""
+    deadline = time.monotonic() + 10
+    while not waiting:
+        assert time.monotonic() < deadline, "no change was sent"
+        page.wait_for_timeout(20)
+    waiting.pop(0).continue_()
 
 
 def test_selecting_on_one_side_selects_on_the_other(ann: Tab) -> None:

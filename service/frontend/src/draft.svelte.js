@@ -52,6 +52,7 @@ export class Draft {
   saving = $state(false);
   copies = $state.raw([]); // of unsaved text, that are offered
   busy = $state(0); // changes of the canvas under way
+  typing = new Set(); // functions that write what is typed into a field of the canvas that was not left yet
 
   worst = $derived.by(() => {
     const found = new Map();
@@ -266,13 +267,22 @@ export class Draft {
 
   // Changes of the canvas
 
-  /** Apply the JSON Patch that `steps` returns for the present picture. One change follows the other. */
+  /**
+   * Apply the JSON Patch that `steps` returns for the present picture. One change follows the other. Return whether it
+   * was applied, or changes nothing.
+   */
   change(steps) {
     this.busy += 1;
     this.queue = this.queue.then(() => this.#change(steps)).finally(() => {
       this.busy -= 1;
     });
     return this.queue;
+  }
+
+  /** Write what is typed into fields, and wait for the changes under way. */
+  async settle() {
+    for (const write of this.typing) write();
+    await this.queue;
   }
 
   /** Return the keys of all selected nodes. */
@@ -296,11 +306,11 @@ export class Draft {
       const picture = await this.#fresh();
       if (!picture) {
         this.notice = { text: "The text has an error. Fix it first, then edit the graph." };
-        return;
+        return false;
       }
       const doc = this.view.state.doc;
       const patch = steps(picture);
-      if (!patch.length) return;
+      if (!patch.length) return true;
       let answer;
       try {
         answer = await this.patch(doc.toString(), patch);
@@ -316,9 +326,10 @@ export class Draft {
       if (this.next && this.node(this.next)) this.select(this.next, { reveal: true });
       this.focused = this.next ?? this.focused;
       this.next = null;
-      return;
+      return true;
     }
     this.picture = { ...this.picture }; // draw the text again
+    return false;
   }
 
   /** Replace the text by one change that can be undone by itself, with as few characters as possible. */

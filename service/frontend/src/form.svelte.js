@@ -58,7 +58,8 @@ export class FormDraft extends Draft {
     addEventListener("pagehide", () => this.#keep());
     addEventListener("visibilitychange", () => document.hidden && this.#keep());
     addEventListener("beforeunload", (event) => {
-      if (this.isDirty && !this.#keep()) event.preventDefault(); // the browser asks: no copy can be kept
+      const isKept = !this.isDirty || this.#keep();
+      if (!isKept || (this.typing.size && !this.done)) event.preventDefault(); // the browser asks
     });
     addEventListener("hashchange", () => this.goTo(location.hash));
     const signOut = document.querySelector("form[action$='/ui/sign-out']");
@@ -190,7 +191,7 @@ export class FormDraft extends Draft {
 
   async save() {
     if (this.saving) return;
-    await this.queue;
+    await this.settle();
     this.area.value = this.text;
     this.#keep();
     this.saving = true;

@@ -184,10 +184,10 @@ export const remove = (keys, edgeIndexes) => (picture) => {
 export const move = (places) => (picture) =>
   picture.nodes.filter((node) => places[node.key]).flatMap((node) => moved(node, places[node.key]));
 
-/** Set a value within a node. */
-export const change = (key, path, value) => (picture) => {
+/** Set a value within a node to what `next` returns for the present one. */
+export const change = (key, path, next) => (picture) => {
   const node = picture.nodes.find((each) => each.key === key);
-  return node ? set(node, path, value) : [];
+  return node ? set(node, path, next(path.reduce((value, name) => value?.[name], node.value))) : [];
 };
 
 /** Return the steps of a patch that set `value` at `path` within a node; undefined removes it. */

@@ -80,7 +80,7 @@ export class ApiDraft extends Draft {
     if (this.saving) return;
     this.saving = true;
     try {
-      await this.queue;
+      await this.settle();
       let text = this.text;
       let saved = null;
       if (this.changed || !this.etag) {
