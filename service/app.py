@@ -91,6 +91,8 @@ def create_app(config: Config, *, database: Database | None = None, metrics: Met
     counters = metrics or Metrics(config.metrics_folder)
     projects = Projects(config)
     shares = FairShares(config.threads, config.metrics_folder, counters.heavy)
+    reads = opened(config, config.read_url, "gitstore reads") if config.read_url is not None else None
+    replica = database if config.read_only and reads is None else reads
     app = new_app("gitstore", version("gitstore"))
     services = Services(
         config=config,
@@ -102,7 +104,7 @@ def create_app(config: Config, *, database: Database | None = None, metrics: Met
         metrics=counters,
         egress=Egress(config.egress_allow),
         sealer=cache(partial(secret_key.sealer, config, database)),
-        scraper=Scraper(counters, projects, database, config.metrics_folder),
+        scraper=Scraper(counters, projects, database, config.metrics_folder, replica=replica),
         shares=shares,
         auth=Authenticator(
             database,
@@ -110,8 +112,8 @@ def create_app(config: Config, *, database: Database | None = None, metrics: Met
             SignIns(config.metrics_folder),
         ),
     )
-    if config.read_url is not None:
-        services = replicas.with_replica(services, opened(config, config.read_url, "gitstore reads"))
+    if reads is not None:
+        services = replicas.with_replica(services, reads)
     app.extensions[EXTENSION] = services
     app.url_map.merge_slashes = False  # no redirect from //x to /x
     app.validation_error_callback = _refuse_parameters

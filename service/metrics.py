@@ -67,6 +67,10 @@ MEASURED: Final[Mapping[str, tuple[str | None, str]]] = {
         None,
         "Age of the oldest write that Postgres has not mirrored; 0 if all writes are mirrored.",
     ),
+    "gitstore_replica_lag_seconds": (
+        None,
+        "Lag of the replica that this node reads; absent on a node that reads none.",
+    ),
     "gitstore_delivery_lag_seconds": (
         None,
         "Time for which the oldest unsent delivery has been due; 0 if no delivery is due.",

@@ -27,7 +27,7 @@ from service.errors import HttpCode, UnauthenticatedError
 from service.metrics import CONTENT_TYPE, Metrics, Value
 from service.projects import Projects
 from service.run import heartbeats
-from sync import schedules
+from sync import replication, schedules
 from sync.db import Database
 from webhooks import delivery_queue, source_queue
 from webhooks.gauges import gauges
@@ -80,13 +80,19 @@ class Scraper:
         projects: Projects,
         database: Database,
         folder: Path | None = None,
+        *,
+        replica: Database | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Build a scraper. `folder` holds the heartbeats of the worker, if this service watches one."""
+        """Build a scraper. `folder` holds the heartbeats of the worker, if this service watches one.
+
+        `replica` is the replica that this node reads, if any.
+        """
         self._metrics = metrics
         self._projects = projects
         self._database = database
         self._folder = folder
+        self._replica = replica
         self._clock = clock
         self._lock = threading.Lock()
         self._measured: Mapping[str, Value] = {}
@@ -102,13 +108,16 @@ class Scraper:
         return Response(self._metrics.exposition(measured), headers=headers, content_type=CONTENT_TYPE)
 
     def _measure(self) -> Mapping[str, Value]:
-        """Measure; the series from Postgres are left out while it is unavailable."""
+        """Measure; the series from a database are left out while it is unavailable."""
         ages, replacements = heartbeats.read(self._folder) or (None, None)
         measured: dict[str, Value] = {
             "gitstore_mirror_lag_seconds": self._projects.mirror_lag(time.time()),
             "gitstore_worker_beat_age_seconds": ages,
             "gitstore_worker_replacements_total": replacements,
         }
+        if self._replica is not None:
+            with suppress(GitstoreError):
+                measured["gitstore_replica_lag_seconds"] = replication.progress(self._replica).lag
         with suppress(GitstoreError), self._database.as_mirror() as tx:
             now, due = gauges(tx), schedules.waiting(tx)
             measured |= {

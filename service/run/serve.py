@@ -188,10 +188,17 @@ def _serve_metrics(config: Config, listener: socket.socket, stack: ExitStack) ->
     from service.projects import Projects
     from sync.db import Database
 
-    database = Database(config.database_url or "", max_connections=1, application="gitstore metrics")
-    stack.callback(database.close)
+    def connected(url: str) -> Database:
+        database = Database(url, max_connections=1, application="gitstore metrics")
+        stack.callback(database.close)
+        return database
+
+    database = connected(config.database_url or "")
+    replica = connected(config.read_url) if config.read_url is not None else None
+    if config.read_only and replica is None:
+        replica = database
     folder = config.metrics_folder
-    scraper = scraping.Scraper(Metrics(folder), Projects(config), database, folder)
+    scraper = scraping.Scraper(Metrics(folder), Projects(config), database, folder, replica=replica)
     stack.enter_context(scraping.serving(listener, config, scraper))
     logs.action(Event.METRICS_LISTENING, url=f"http://{config.metrics_bind}/metrics")
 

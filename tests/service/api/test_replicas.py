@@ -44,6 +44,8 @@ class Pair:
     reader: Client
     replica: str
     """The conninfo of the replica's database."""
+    folder: Path
+    """The primary's folder."""
 
     def follow(self) -> None:
         """Wait until the replica shows all that is committed, and knows that it does."""
@@ -94,7 +96,14 @@ def pair() -> Iterator[Pair]:
             public = {"GITSTORE_PUBLIC_URL": "https://gitstore.example"}
             alone = create_app(Config.from_env({**environ, **public, "GITSTORE_READ_ONLY": "true"}))
             beside = create_app(replace(house.config, read_url=replica, read_lag_seconds=int(LAG)))
-            pair = Pair(house, owner, replace(owner, app=beside), replace(owner, app=alone), replica)
+            pair = Pair(
+                house,
+                owner,
+                replace(owner, app=beside),
+                replace(owner, app=alone),
+                replica,
+                folder / "primary",
+            )
             owner.create()
             assert owner.publish(url="https://1.example/").status_code == 201
             assert owner.publish(url="https://2.example/").status_code == 201
@@ -206,6 +215,8 @@ def test_a_replica_that_lags_is_left_so_that_revoked_tokens_end(pair: Pair) -> N
     pair.follow()
     assert reader.get(f"{VERSIONS}/1").status_code == 200
     assert reader.get("/readyz").status_code == 200
+    for client in (reader, beside):
+        assert 0 <= lag_shown(client) < float(LAG) + 5
     with pair.paused():
         held = [
             token for token in pair.owner.get("/tokens").json["tokens"] if token["name"].startswith("viewer")
@@ -213,11 +224,50 @@ def test_a_replica_that_lags_is_left_so_that_revoked_tokens_end(pair: Pair) -> N
         for token in held:
             assert pair.owner.delete(f"/tokens/{token['id']}").status_code in (200, 204)
         until(lambda: reader.get("/readyz").status_code == 503, seconds=20)
+        until(lambda: min(lag_shown(client) for client in (reader, beside)) > float(LAG), seconds=20)
         problem(reader.get(f"{VERSIONS}/1"), 503, "unavailable")
         problem(beside.get(f"{VERSIONS}/1"), 401, "unauthenticated")
     pair.follow()
     until(lambda: reader.get("/readyz").status_code == 200)
     problem(reader.get(f"{VERSIONS}/1"), 401, "unauthenticated")
+
+
+def lag_shown(client: Client) -> float:
+    shown = client.get("/metrics").text
+    [line] = [line for line in shown.splitlines() if line.startswith("gitstore_replica_lag_seconds ")]
+    return float(line.rpartition(" ")[2])
+
+
+def test_a_read_node_goes_on_when_its_replica_is_promoted(pair: Pair) -> None:
+    """It reads a primary then: what that lacks does not exist, positions of both timelines are reached."""
+    programs = find_binaries() / "bin"
+    with (
+        temporary_folder(shared=True) as folder,
+        postgres_server.replica(programs, pair.folder, folder / "second") as socket,
+    ):
+        second = make_conninfo(pair.replica, host=str(socket))
+        environ = {
+            "DATABASE_URL": second,
+            "GITSTORE_DATA": str(folder / "none"),
+            "GITSTORE_READ_ONLY": "true",
+            "GITSTORE_PUBLIC_URL": "https://gitstore.example",
+        }
+        reader = replace(pair.owner, app=create_app(Config.from_env(environ)))
+        replication.beat(pair.house.database)
+        before = replication.position(pair.house.database)
+        assert before
+        until(lambda: reader.get(f"{VERSIONS}/1", headers={"Gitstore-Position": before}).status_code == 200)
+        problem(reader.get(f"{VERSIONS}/999"), 503, "unavailable")
+        with psycopg.connect(make_conninfo(second, user=SUPERUSER), autocommit=True) as admin:
+            assert admin.execute("select pg_promote()").fetchone() == (True,)
+        until(lambda: reader.get(f"{VERSIONS}/999").status_code == 404)
+        with closing(Database(second)) as database:
+            after = replication.position(database)
+        assert after
+        assert Position.parse(after) > Position.parse(before)
+        for position in (before, after):
+            assert reader.get(f"{VERSIONS}/1", headers={"Gitstore-Position": position}).status_code == 200
+        assert reader.get("/readyz").status_code == 200
 
 
 def test_a_served_read_node_needs_a_replica_and_no_volume(pair: Pair, ram_path: Path) -> None:
