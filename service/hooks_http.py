@@ -21,7 +21,7 @@ from service.logs import Event
 from service.lookup import uuid_of
 from webhooks import source_queue
 from webhooks.forges import MOST_BYTES, Kind
-from webhooks.standard_webhooks import BadSignatureError, bad_signature
+from webhooks.secrets import BadSignatureError, bad_signature
 
 _STATUS: Final = {Kind.CHANGED: "accepted", Kind.PING: "pong", Kind.IGNORED: "ignored"}
 

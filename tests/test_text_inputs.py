@@ -47,10 +47,11 @@ from service.inputs import CreateToken, CreateWorkflow, validated
 from service.ui import rendering
 from service.ui.graph import Graph, draw
 from service.ui.texts import Row, highlighted, side_by_side
-from webhooks import forges, source_input, standard_webhooks
+from webhooks import forges, source_input
 from webhooks.addresses import Allowed, target_of
 from webhooks.egress import Egress
 from webhooks.forges import Forge
+from webhooks.secrets import ID, SIGNATURE, TIMESTAMP, sign
 
 pytestmark = pytest.mark.slow
 
@@ -158,10 +159,10 @@ def webhook(text: str) -> None:
     """As a payload, its names, its headers and its signatures; signed, so that it is read."""
     for payload in (text, json.dumps({"ref": text, "before": text, "after": text}), "payload=" + text):
         raw = payload.encode()
-        signed = [*standard_webhooks.sign([SECRET], "a", NOW, raw).items(), ("content-type", "a/b; " + text)]
+        signed = [*sign([SECRET], "a", NOW, raw).items(), ("content-type", "a/b; " + text)]
         with suppress(GitstoreError):
             forges.receive(signed, raw, (SECRET,), Forge.ANY, NOW)
-        for name in (standard_webhooks.SIGNATURE, standard_webhooks.ID, standard_webhooks.TIMESTAMP):
+        for name in (SIGNATURE, ID, TIMESTAMP):
             with suppress(GitstoreError):
                 forges.receive({**dict(signed), name: text}.items(), raw, (SECRET,), Forge.ANY, NOW)
     for forge, name in (

@@ -27,8 +27,15 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Final
 
-from webhooks import standard_webhooks
-from webhooks.standard_webhooks import ID, SIGNATURE, TIMESTAMP, BadSignatureError, bad_signature
+from webhooks.secrets import (
+    ID,
+    SIGNATURE,
+    TIMESTAMP,
+    BadSignatureError,
+    bad_signature,
+    is_secret,
+    verify_signature,
+)
 
 MOST_BYTES: Final = 3 * 2**20
 """Largest body. GitHub sends 25 MB at most, but a missed delivery is recovered by the poll."""
@@ -273,13 +280,13 @@ def verify(forge: Forge, headers: Headers, body: bytes, secrets: tuple[str, ...]
 def _verify_with(profile: Profile, sent: _Sent, body: bytes, secret: str, now: datetime) -> None:
     if profile.hmac_headers:
         _verify_body(sent, profile.hmac_headers, body, secret)
-    elif profile.token_header and (SIGNATURE not in sent.names or not standard_webhooks.is_secret(secret)):
+    elif profile.token_header and (SIGNATURE not in sent.names or not is_secret(secret)):
         _verify_token(profile.token_header, _latin1(sent, profile.token_header), secret)
     elif profile.basic:
         _verify_token(_AUTHORIZATION, _password(sent), secret)
     else:
         message_id, seconds, signatures = (sent.one(name) for name in (ID, TIMESTAMP, SIGNATURE))
-        standard_webhooks.verify(message_id, seconds, signatures, body, secret, now)
+        verify_signature(message_id, seconds, signatures, body, secret, now)
 
 
 class _Sent:

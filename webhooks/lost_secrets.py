@@ -16,8 +16,7 @@ from sync import audit
 from sync.audit import Origin
 from sync.db import Transaction
 from webhooks import sources, subscriptions
-from webhooks.secrets import Sealer
-from webhooks.standard_webhooks import new_secret
+from webhooks.secrets import Sealer, new_secret
 
 Kind = Literal["signing secret", "webhook secret", "credential"]
 

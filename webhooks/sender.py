@@ -47,8 +47,7 @@ from webhooks.attempts import Attempt, Outcome, Verdict, judge
 from webhooks.delivery_queue import Due, Room
 from webhooks.egress import Egress
 from webhooks.lease_loop import POLL_SECONDS, WORKER_ENDED, Beat, LeaseLoop, Report, no_beat, no_report
-from webhooks.secrets import Sealer
-from webhooks.standard_webhooks import sign
+from webhooks.secrets import Sealer, sign
 from webhooks.subscriptions import purpose
 
 SECONDS: Final = 15.0

@@ -11,10 +11,10 @@ from urllib.parse import unquote
 from gitstore.definition.quoting import clip
 from gitstore.errors import MalformedError
 from gitstore.upstream.remote import Credential
-from webhooks import standard_webhooks
 from webhooks.addresses import refused
 from webhooks.egress import Egress
 from webhooks.forges import Forge, detect
+from webhooks.secrets import is_secret
 
 MOST_GLOBS: Final = 50
 """Largest number of globs of a source. Each is compared with each ref of the upstream."""
@@ -78,7 +78,7 @@ def check_secret(secret: str, forge: Forge) -> str:
     """Return `secret`, or raise `malformed` if it cannot be a webhook secret of `forge`."""
     if not _SECRET.fullmatch(secret):
         raise MalformedError("a webhook secret has 12 to 256 visible ASCII characters")
-    if forge is Forge.ANY and not standard_webhooks.is_secret(secret):
+    if forge is Forge.ANY and not is_secret(secret):
         raise MalformedError("a secret of Standard Webhooks has the form whsec_<base64>")
     return secret
 

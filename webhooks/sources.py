@@ -21,9 +21,8 @@ from gitstore.errors import Code, ConflictError
 from gitstore.upstream.refs import Layout
 from gitstore.upstream.remote import Credential
 from sync.db import Transaction
-from webhooks import standard_webhooks
 from webhooks.forges import Forge
-from webhooks.secrets import Sealer
+from webhooks.secrets import Sealer, new_secret
 
 MOST: Final = 20
 """Largest number of sources of a project. Each is polled every few minutes."""
@@ -204,7 +203,7 @@ def create(
         raise ConflictError(Code.LIMIT_REACHED, f"a project has at most {MOST} sources", limit=MOST)
     if any(row.url == url for row in existing):
         raise ConflictError(Code.SOURCE_EXISTS, "the project has a source with this URL already")
-    source_id, secret = uuid4(), secret or standard_webhooks.new_secret()
+    source_id, secret = uuid4(), secret or new_secret()
     tx.run(
         _CREATE,
         id=source_id,

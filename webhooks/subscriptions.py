@@ -15,8 +15,7 @@ from uuid import UUID, uuid4
 from gitstore.errors import Code, ConflictError
 from sync.db import Transaction
 from sync.events import EventType
-from webhooks.secrets import Sealer
-from webhooks.standard_webhooks import new_secret
+from webhooks.secrets import Sealer, new_secret
 
 MOST: Final = 100
 """Largest number of subscriptions of a project. Each event creates one delivery per subscription."""

@@ -17,8 +17,8 @@ from sync.db import Transaction
 from webhooks import divergences, source_input, sources
 from webhooks.divergences import Divergence
 from webhooks.forges import Forge
+from webhooks.secrets import new_secret
 from webhooks.sources import EVERY_WORKFLOW, POLL_SECONDS, Direction, Source
-from webhooks.standard_webhooks import new_secret
 from webhooks.subscriptions import OVERLAP
 
 

@@ -18,8 +18,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gitstore.errors import Code, GitstoreError
-from webhooks import standard_webhooks
 from webhooks.forges import Forge, Kind, Received, detect, receive
+from webhooks.secrets import sign
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 SECRET = "It's-a-secret-to-everybody"
@@ -68,7 +68,7 @@ def signed(
 ) -> tuple[list[tuple[str, str]], str]:
     """Return the headers with which a forge sends `body`, and the secret that signed it."""
     if forge is Forge.ANY:
-        return list(standard_webhooks.sign([STANDARD], delivery, NOW, body).items()), STANDARD
+        return list(sign([STANDARD], delivery, NOW, body).items()), STANDARD
     mac = hmac.digest(secret.encode(), body, hashlib.sha256).hex()
     basic = "Basic " + base64.b64encode(f"gitstore:{secret}".encode()).decode()
     values = {"{mac}": mac, "{basic}": basic, SECRET: secret, "d-1": delivery}

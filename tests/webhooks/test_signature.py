@@ -17,7 +17,7 @@ from standardwebhooks import Webhook
 from gitstore.errors import Code, GitstoreError
 from tests.conftest import examples
 from webhooks.forges import Forge, Headers, verify
-from webhooks.standard_webhooks import is_secret, new_secret, sign
+from webhooks.secrets import is_secret, new_secret, sign
 
 NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
 BODY = '{"ref": "refs/tags/a/v1", "name": "Ä"}'.encode()

@@ -24,7 +24,7 @@ from tests.webhooks.test_forges import SAMPLES
 from tests.webhooks.test_forges import signed as by_forge
 from webhooks.addresses import Allowed
 from webhooks.forges import MOST_BYTES, Forge
-from webhooks.standard_webhooks import ID, SIGNATURE, TIMESTAMP
+from webhooks.secrets import ID, SIGNATURE, TIMESTAMP
 
 SECRET = "It's-a-secret-to-everybody"
 URL = "http://git.example:8000/acme/flows.git"
