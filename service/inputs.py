@@ -28,8 +28,7 @@ from gitstore.names import SLUG_PATTERN
 from service.access import Role
 from webhooks.addresses import LONGEST_URL
 from webhooks.forges import Forge
-from webhooks.source_input import LONGEST_GLOB, MOST_GLOBS
-from webhooks.sources import LONGEST_POLL, POLL_SECONDS, SHORTEST_POLL
+from webhooks.sources import LONGEST_GLOB, LONGEST_POLL, MOST_GLOBS, POLL_SECONDS, SHORTEST_POLL
 from webhooks.subscriptions import LONGEST_OVERLAP, SUBSCRIBABLE
 
 M = TypeVar("M", bound=BaseModel)

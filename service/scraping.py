@@ -30,7 +30,7 @@ from service.run import heartbeats
 from sync import replication, schedules
 from sync.db import Database
 from webhooks import delivery_queue, source_queue
-from webhooks.gauges import gauges
+from webhooks.housekeeping import gauges
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment

@@ -48,8 +48,8 @@ from sync.catalog import Project
 from sync.db import Database
 from sync.reconcile import Report
 from sync.unit_of_work import MirrorUnitOfWork
+from webhooks.housekeeping import prune
 from webhooks.lease_loop import CRASH_PAUSE_SECONDS, MOST_CRASHES, Beat, Loop
-from webhooks.retention import prune
 
 LIMITS: Final = Limits(memory=2**30, step=900, whole=21_600)
 """Limits of a round. Its longest steps are git's, when it packs a large repository."""

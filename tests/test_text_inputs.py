@@ -47,7 +47,7 @@ from service.inputs import CreateToken, CreateWorkflow, validated
 from service.ui import rendering
 from service.ui.graph import Graph, draw
 from service.ui.texts import Row, highlighted, side_by_side
-from webhooks import forges, source_input
+from webhooks import forges, sources
 from webhooks.addresses import Allowed, target_of
 from webhooks.egress import Egress
 from webhooks.forges import Forge
@@ -234,10 +234,10 @@ INPUTS: dict[str, dict[str, Callable[[str], object]]] = {
     "webhooks": {
         "a webhook": webhook,
         "a subscriber's URL": lambda text: target_of("http://" + text),
-        "a source's URL": lambda text: source_input.split_url("http://" + text, EGRESS),
-        "a credential": lambda text: source_input.read_credential(text, Forge.GITHUB),
-        "a webhook's secret": lambda text: source_input.check_secret(text, Forge.ANY),
-        "globs of workflows": lambda text: source_input.check_globs(text.split()),
+        "a source's URL": lambda text: sources.split_url("http://" + text, EGRESS),
+        "a credential": lambda text: sources.read_credential(text, Forge.GITHUB),
+        "a webhook's secret": lambda text: sources.check_secret(text, Forge.ANY),
+        "globs of workflows": lambda text: sources.check_globs(text.split()),
         "what may be reached": Allowed.parse,
     },
 }  # fmt: skip

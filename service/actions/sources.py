@@ -14,7 +14,7 @@ from service import lookup
 from service.caller import Caller
 from service.logs import Event
 from sync.db import Transaction
-from webhooks import divergences, source_input, sources
+from webhooks import divergences, sources
 from webhooks.divergences import Divergence
 from webhooks.forges import Forge
 from webhooks.secrets import new_secret
@@ -56,10 +56,10 @@ def create(
     poll_seconds: int = POLL_SECONDS,
 ) -> tuple[Source, Webhook]:
     """Create a source; return it and its webhook. `secret` is generated if it is None."""
-    checked = source_input.check_source(
+    checked = sources.check_source(
         caller.services.egress, url, forge=forge, credential=credential, secret=secret
     )
-    globs = source_input.check_globs(workflows)
+    globs = sources.check_globs(workflows)
     sealer = caller.services.sealer()
     with caller.as_user() as tx:
         source, secret = sources.create(
@@ -100,7 +100,7 @@ def change(
     `changes` may hold the fields in `sources.CHANGEABLE`; what is not given is unchanged.
     """
     if "workflows" in changes:
-        changes["workflows"] = source_input.check_globs(changes["workflows"])
+        changes["workflows"] = sources.check_globs(changes["workflows"])
     given = {"credential": credential, "secret": secret, **changes}
     changed = sorted(name for name, value in given.items() if value is not None)
     with caller.as_user() as tx:
@@ -111,9 +111,9 @@ def change(
             caller.services.sealer(),
             caller.project_id,
             row.id,
-            login=source_input.read_credential(credential, forge) if credential else None,
+            login=sources.read_credential(credential, forge) if credential else None,
             forget_login=credential == "",
-            secret=source_input.check_secret(secret, forge) if secret else None,
+            secret=sources.check_secret(secret, forge) if secret else None,
             **changes,
         )
         if source is None:
@@ -129,7 +129,7 @@ def rotate(
     """Replace the webhook's secret by `secret` or a new one. The previous one is accepted for `overlap`."""
     with caller.as_user() as tx:
         row = find(tx, caller, source_id)
-        new = source_input.check_secret(secret, Forge(row.forge)) if secret else new_secret()
+        new = sources.check_secret(secret, Forge(row.forge)) if secret else new_secret()
         sources.replace_secret(tx, caller.services.sealer(), caller.project_id, row.id, new, overlap)
         details = {"overlap_hours": overlap.total_seconds() / 3600}
         caller.audit(tx, "source.rotated", row.id, details)

@@ -29,7 +29,7 @@ from sync import catalog, migrate
 from sync.db import Database
 from sync.notifications import check_direct, shares_backends
 from webhooks import delivery_queue, source_queue
-from webhooks.gauges import gauges
+from webhooks.housekeeping import gauges
 from webhooks.lost_secrets import lost
 
 _LITTLE_SPACE: Final = 0.05

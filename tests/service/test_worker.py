@@ -39,7 +39,7 @@ from sync.embedded.server import EmbeddedPostgres
 from sync.markers import Markers
 from sync.migrate import migrate
 from tests.service.serve_process import GITSTORE, alive, environment, until
-from webhooks.retention import Pruned
+from webhooks.housekeeping import Pruned
 
 ADA = Person("Ada", "ada@example.com")
 DEFINITION = {"nodes": [{"id": "start", "type": "webhook", "data": {"label": "Start"}}]}

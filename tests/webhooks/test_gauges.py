@@ -11,7 +11,7 @@ from tests.webhooks.subscribed_project import Post
 from tests.webhooks.test_sender import insert_events
 from tests.webhooks.upstream import Upstream, flow
 from webhooks import subscriptions
-from webhooks.gauges import Gauges, gauges
+from webhooks.housekeeping import Gauges, gauges
 
 
 def current(house: House) -> Gauges:

@@ -15,7 +15,7 @@ from tests.webhooks.subscribed_project import Post
 from tests.webhooks.test_sender import insert_events
 from tests.webhooks.test_source_loop import receive_webhook
 from webhooks import delivery_log, sources, subscriptions
-from webhooks.retention import Pruned, prune
+from webhooks.housekeeping import Pruned, prune
 
 MONTH = timedelta(days=30)
 

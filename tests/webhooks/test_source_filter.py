@@ -13,8 +13,7 @@ from gitstore.errors import MalformedError
 from tests.sync.conftest import House
 from tests.webhooks.followed_project import Follow, Following, versions
 from tests.webhooks.upstream import Upstream, flow, upstream_in
-from webhooks.source_input import LONGEST_GLOB, MOST_GLOBS, check_globs
-from webhooks.sources import Direction, Filter
+from webhooks.sources import LONGEST_GLOB, MOST_GLOBS, Direction, Filter, check_globs
 
 ORDERS = ("order-*", "refund?")
 

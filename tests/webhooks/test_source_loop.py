@@ -22,7 +22,7 @@ from tests.webhooks.test_forges import signed
 from tests.webhooks.upstream import Upstream, upstream_in
 from webhooks import source_queue
 from webhooks.forges import Forge
-from webhooks.gauges import gauges
+from webhooks.housekeeping import gauges
 from webhooks.source_sync import StoppingError, SyncLoop
 from webhooks.sources import Direction
 
