@@ -31,7 +31,6 @@ from service.api import (
     sources,
     states,
     subscriptions,
-    tokens,
     versions,
     workflows,
 )
@@ -64,7 +63,7 @@ BLUEPRINTS: Final = (
     audit.blueprint,
     workflows.current,
     projects.blueprint,
-    tokens.blueprint,
+    projects.access_tokens,
     environments.blueprint,
     releases.blueprint,
     schedules.blueprint,

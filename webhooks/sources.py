@@ -1,4 +1,4 @@
-"""Sources: remote repositories that a project pulls from or pushes to, as rows, and what owners enter for them.
+"""Sources: remote repositories that a project pulls from or pushes to, as rows, and the input of owners.
 
 Functions take a transaction from `Database.as_user(claims)`; row-level security restricts reading and writing
 to the owners of the project. The credential and the webhook secret are sealed, and only the worker reads them

@@ -1,4 +1,4 @@
-"""Actions on projects and their members: create, change, archive, delete; set a role, remove a member."""
+"""Actions on projects, their members and their access tokens."""
 
 from __future__ import annotations
 
@@ -6,24 +6,28 @@ import re
 import secrets
 from collections.abc import Collection
 from contextlib import closing
+from datetime import datetime
 from typing import Final
 from uuid import UUID, uuid4
 
 from gitstore import budget, schemas
 from gitstore.definition.quoting import clip
-from gitstore.errors import Code, ConflictError, ForbiddenError, MalformedError
+from gitstore.errors import Code, ConflictError, ForbiddenError, GitstoreError, MalformedError
 from gitstore.model import Rules
 from gitstore.names import check_slug
 from gitstore.repository import Repository
+from gitstore.system import now
 from service import logs, lookup
-from service.access import Identity, Role, unknown_project
+from service.access import Identity, Role, digest, new_token, unknown_project
 from service.caller import Backend, Caller
 from service.logs import Event
 from service.projects import check_writable
-from sync import audit, catalog, projects, reconcile
+from sync import audit, catalog, projects, reconcile, tokens
 from sync.audit import Origin
 from sync.catalog import Project
+from sync.db import Transaction
 from sync.projects import Member
+from sync.tokens import Token
 from sync.unit_of_work import MirrorUnitOfWork, exclusive
 from webhooks.sources import WAKE
 
@@ -212,3 +216,49 @@ def _user_id(text: str) -> UUID:
     if known is None:
         raise MalformedError(f"{clip(text)!r} is not the id of a user: a UUID is expected")
     return known
+
+
+# Access tokens
+
+
+def create_token(
+    caller: Caller, name: str, role: str, expires_at: datetime | None = None
+) -> tuple[Token, str]:
+    """Create a token; return it and its secret, which is not stored."""
+    if expires_at is not None and expires_at <= now():
+        raise MalformedError("expires_at is in the past")
+    with caller.as_user() as tx:
+        token, secret = insert_token(tx, caller.project_id, caller.origin, name, role, expires_at)
+    caller.log(Event.TOKEN_CREATED, created=str(token.id), role=token.role)
+    return token, secret
+
+
+def insert_token(
+    tx: Transaction,
+    project_id: UUID,
+    origin: Origin,
+    name: str,
+    role: str,
+    expires_at: datetime | None = None,
+) -> tuple[Token, str]:
+    """Create a token within a transaction, as `create_token` does."""
+    secret = new_token()
+    token = tokens.create(tx, project_id, name, str(role), digest(secret), expires_at)
+    audit.note(tx, project_id, origin, "token.created", str(token.id), {"name": name, "role": token.role})
+    return token, secret
+
+
+def revoke_token(caller: Caller, token_id: str) -> None:
+    """Revoke the token: it stops working immediately. Raises `not_found` if it is not active."""
+    known = lookup.uuid_of(token_id)
+    with caller.as_user() as tx:
+        # Recorded first: the last action of a token may be to revoke itself.
+        caller.audit(tx, "token.revoked", known, {})
+        if known is None or not tokens.revoke(tx, caller.project_id, known):
+            raise no_active_token(token_id)
+    caller.log(Event.TOKEN_REVOKED, revoked=str(known))
+
+
+def no_active_token(token_id: str) -> GitstoreError:
+    """Return the error for a token that is revoked or does not exist."""
+    return lookup.not_found("active token", token_id)

@@ -1,4 +1,4 @@
-"""/projects: the projects of the caller, and their members."""
+"""/projects: the projects of the caller, and their members; /tokens: access tokens of a project."""
 
 from __future__ import annotations
 
@@ -29,13 +29,14 @@ from service.api.http import (
     not_modified,
     read_json,
     unchanged,
+    url,
 )
-from service.api.openapi import LONGEST_PAGE, Parameters, declares, new_blueprint
+from service.api.openapi import LONGEST_PAGE, ObjectPath, Parameters, Query, declares, new_blueprint
 from service.api.versions import NOT_MODIFIED
 from service.caller import Caller
 from service.context import enter, enter_user, origin, read_body, services
-from service.inputs import Body, ProjectName, SetMember
-from sync import catalog, projects
+from service.inputs import Body, CreateToken, ProjectName, SetMember
+from sync import catalog, projects, tokens
 
 blueprint = new_blueprint("projects", "Tenants, each with a repository of its own, and their members.")
 
@@ -270,3 +271,54 @@ def _enter_for(path: MemberPath, action: str) -> Caller:
     if caller.principal.kind != "user" or lookup.uuid_of(path.user) != caller.principal.id:
         authorize(caller.principal, Permission.OWN, f"{action} {clip(path.id)}")
     return caller
+
+
+# Access tokens
+
+access_tokens = new_blueprint("tokens", "Access tokens, each bound to the project and a role.")
+
+
+class Token(Answer):
+    id: UUID
+    name: str
+    role: Role
+    created_at: datetime
+    last_used_at: datetime | None
+    expires_at: datetime | None
+    revoked_at: datetime | None
+
+
+class NewToken(Token):
+    token: str = Field(description="the secret: shown only once")
+
+
+class TokenList(Answer):
+    tokens: list[Token]
+
+
+@access_tokens.get("/tokens", **declares(200, TokenList))
+def list_tokens(query: Query) -> Response:
+    """List the tokens of the project, without their secrets, oldest first."""
+    caller = enter(Permission.OWN, "listing tokens", project=query.project)
+    with caller.reading() as tx:
+        rows = tokens.tokens(tx, caller.project_id)
+    listed = [Token.from_row(row, role=Role(row.role)) for row in rows]
+    return answer(TokenList.model_construct(tokens=listed))
+
+
+@access_tokens.post("/tokens", **declares(201, NewToken, "Location", body=CreateToken))
+def create_token(query: Query) -> Response:
+    """Create a token. Only this answer contains its secret."""
+    caller = enter(Permission.OWN, "creating a token", project=query.project)
+    row, secret = actions.create_token(caller, **read_json(caller, CreateToken).given())
+    token = NewToken.from_row(row, role=Role(row.role), token=secret)
+    location = url(caller, f"/tokens/{row.id}")
+    return answer(token, HTTPStatus.CREATED, location=location, cache_control="no-store")
+
+
+@access_tokens.delete("/tokens/<id>", **declares(204))
+def revoke_token(path: ObjectPath, query: Query) -> Response:
+    """Revoke a token. It stops working immediately."""
+    caller = enter(Permission.OWN, "revoking a token", project=query.project)
+    actions.revoke_token(caller, path.id)
+    return no_content()

@@ -17,7 +17,6 @@ from gitstore.names import FILE_NAME
 from gitstore.store import ANY
 from service.access import Role
 from service.actions import projects as actions
-from service.actions import tokens as token_actions
 from service.cli.operator import APPLICATION, operating, operator_of, owner_transaction
 from service.cli.terminal import WHERE, as_object, as_rows, in_json, one_of, report, show, with_config
 from service.config import Config
@@ -346,7 +345,7 @@ def token_create(
     if not name.strip() or len(name) > _NAME_LENGTH or not name.isprintable():
         raise click.BadParameter(f"1 to {_NAME_LENGTH} printable characters", param_hint="--name")
     with operating(config, project) as operator:
-        made, secret = token_actions.create(operator, name.strip(), role, until)
+        made, secret = actions.create_token(operator, name.strip(), role, until)
     facts = {"id": made.id, "token": secret, "project": project, "role": role, "expires": until}
     report(secret, facts, as_json=as_json)
     click.echo(f"{made.id}: {role} of {project}{f', until {_time(until)}' if until else ''}", err=True)
@@ -375,8 +374,8 @@ def token_revoke(config: Config, token_id: UUID, as_json: bool) -> None:
             known = ((row, token) for row in catalog.projects(tx) for token in tokens.tokens(tx, row.id))
             owner = next((row for row, token in known if token.id == token_id), None)
         if owner is None:
-            raise token_actions.not_active(str(token_id))
-        token_actions.revoke(operator_of(config, database, owner), str(token_id))
+            raise actions.no_active_token(str(token_id))
+        actions.revoke_token(operator_of(config, database, owner), str(token_id))
     facts = {"id": token_id, "project": owner.slug}
     report(f"revoked {token_id} of {owner.slug}", facts, as_json=as_json)
 

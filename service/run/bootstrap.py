@@ -25,7 +25,7 @@ from gitstore.git.files import write_atomically
 from gitstore.model import Rules
 from gitstore.names import check_slug
 from service.access import digest, is_token
-from service.actions import tokens as token_actions
+from service.actions.projects import insert_token
 from service.config import Config
 from service.projects import DEFAULT, Projects
 from sync import audit, catalog, tokens
@@ -113,7 +113,7 @@ def _owner_token(
         )
     if known:  # revoked on purpose: a restart must not undo that
         return None, f"the owner's token is revoked; to create another one: {_NEW_TOKEN}"
-    _, secret = token_actions.insert(transaction, project.id, OPERATOR, OWNER, OWNER)
+    _, secret = insert_token(transaction, project.id, OPERATOR, OWNER, OWNER)
     # Before the commit: a kill leaves a file with an unknown token, and the next start overwrites it.
     write_atomically(file, secret + "\n")
     return secret, None

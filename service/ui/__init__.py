@@ -5,7 +5,7 @@ decide permissions: the server refuses an action even if its button is hidden. A
 `/ui/workflows/<slug>/versions/<version>`.
 """
 
-from service.ui import (
+from service.ui import (  # noqa: F401 - they register their URLs
     activity,
     autosaves,
     compare,
@@ -24,15 +24,10 @@ from service.ui import (
     sources,
     states,
     subscriptions,
-    tokens,
     versions,
     visits,
     workflows,
 )
 from service.ui.rendering import blueprint, is_page, prefix, refusal
 
-__all__ = [
-    "activity", "autosaves", "blueprint", "compare", "conflicts", "editing", "environments", "handover",
-    "is_page", "pointers", "prefix", "projects", "refusal", "releases", "rollback", "schemas", "session",
-    "settings", "sign_in", "sources", "states", "subscriptions", "tokens", "versions", "visits", "workflows",
-]  # fmt: skip
+__all__ = ["blueprint", "is_page", "prefix", "refusal"]

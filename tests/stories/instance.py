@@ -21,7 +21,7 @@ from uuid import uuid4
 import psutil
 
 from gitstore.model import Rules
-from service.actions import tokens
+from service.actions import projects
 from service.config import Config
 from service.projects import Projects
 from service.run.bootstrap import OPERATOR, create_project
@@ -165,7 +165,7 @@ class Service:
         with self.owning() as transaction:
             row = catalog.project(transaction, project)
             assert row is not None
-            _, secret = tokens.insert(transaction, row.id, OPERATOR, f"{role} of {project}", role)
+            _, secret = projects.insert_token(transaction, row.id, OPERATOR, f"{role} of {project}", role)
         return Caller(self.url, project, secret)
 
 

@@ -23,7 +23,7 @@ from psycopg.conninfo import conninfo_to_dict
 from gitstore.drafts import Content
 from gitstore.model import Person
 from gitstore.store import Actors
-from service.actions import tokens
+from service.actions.projects import insert_token
 from service.cli.main import commands
 from service.config import Config
 from service.projects import Projects
@@ -130,7 +130,7 @@ def check_v7_is_next(
     with closing(Database(service.environment["DATABASE_URL"])) as database, database.as_owner() as tx:
         row = catalog.project(tx, project)
         assert row is not None
-        _, secret = tokens.insert(tx, row.id, OPERATOR, "Ann", "owner")
+        _, secret = insert_token(tx, row.id, OPERATOR, "Ann", "owner")
     owner = Caller(service.url, project, secret)
     for number in kept:
         assert owner.definition("a", number) == definition(f"v{number}").encode()

@@ -15,7 +15,7 @@ from flask import Flask
 
 from gitstore.model import Rules
 from service import app as composition
-from service.actions import tokens
+from service.actions import projects
 from service.app import create_app
 from service.config import Config
 from service.projects import Projects
@@ -106,7 +106,7 @@ class House:
     def client(self, role: str = "owner", project: Project | None = None) -> Client:
         with self.database.as_owner() as tx:
             name = f"{role}-{uuid4().hex[:6]}"
-            _, secret = tokens.insert(tx, (project or self.project).id, OPERATOR, name, role)
+            _, secret = projects.insert_token(tx, (project or self.project).id, OPERATOR, name, role)
         return Client(self.app, secret)
 
     def repository(self, project: Project | None = None) -> Path:
