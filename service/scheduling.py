@@ -15,7 +15,7 @@ from typing import Final
 from service.actions import schedules as actions
 from service.caller import Backend
 from sync import schedules
-from sync.schedules import CHANNEL, LEASE_SECONDS, Claim
+from sync.schedules import CHANNEL, LEASE_SECONDS
 from webhooks.lease_loop import POLL_SECONDS, Beat, LeaseLoop, Report, no_beat, no_report
 
 THREADS: Final = 4
@@ -27,7 +27,7 @@ _STUCK: Final = 180.0
 """Seconds after which one that is being carried out counts as hanging: locks and writes have lower limits."""
 
 
-class ScheduleLoop(LeaseLoop[Claim]):
+class ScheduleLoop(LeaseLoop[schedules.Claim]):
     """Loop that claims due schedules. `carry_out` carries one out, in a thread."""
 
     def __init__(
@@ -35,7 +35,7 @@ class ScheduleLoop(LeaseLoop[Claim]):
         backend: Backend,
         stop: threading.Event,
         *,
-        carry_out: Callable[[Backend, Claim], None] = actions.carry_out,
+        carry_out: Callable[[Backend, schedules.Claim], None] = actions.carry_out,
         beat: Beat = no_beat,
         report: Report = no_report,
     ) -> None:
@@ -65,10 +65,10 @@ class ScheduleLoop(LeaseLoop[Claim]):
         progress = self.progress()
         return any(time.monotonic() - one.started > _STUCK for one in (*progress.quick, *progress.slow))
 
-    def work(self, lease: Claim) -> None:
+    def work(self, lease: schedules.Claim) -> None:
         self._carry_out(self._backend, lease)
 
-    def release(self, leases: Sequence[Claim]) -> None:
+    def release(self, leases: Sequence[schedules.Claim]) -> None:
         """Let the next worker look in the ledger for unfinished work, which may be there."""
         with self._database.as_mirror() as tx:
             for lease in leases:

@@ -1,10 +1,11 @@
-"""Actions on versions: publish the draft, make a version current, or none."""
+"""Actions on versions: publish the draft, make a version current or none, yank a version, describe it."""
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
+from gitstore import states
 from gitstore.errors import StaleDraftError
 from gitstore.model import Person
 from gitstore.schedules import Scheduled
@@ -92,3 +93,36 @@ def clear_current(caller: Caller, slug: str) -> None:
     with caller.acting(Event.CURRENT_CLEARED, slug) as (store, _):
         lookup.existing(store, slug)
         store.clear_current(slug, caller.actors())
+
+
+# Yanks, titles and notes
+
+
+def yank(caller: Caller, slug: str, version: str, *, reason: str) -> int:
+    """Withdraw a version; return its number."""
+    with caller.acting(Event.YANKED, slug) as (store, facts):
+        lookup.existing(store, slug)
+        number = lookup.number_of(store, slug, version)
+        facts.update(version=number)
+        states.yank(store, slug, number, caller.actors(), reason=reason)
+    return number
+
+
+def unyank(caller: Caller, slug: str, version: str, *, reason: str = "") -> int:
+    """Take back the yank of a version; return its number."""
+    with caller.acting(Event.UNYANKED, slug) as (store, facts):
+        lookup.existing(store, slug)
+        number = lookup.number_of(store, slug, version)
+        facts.update(version=number)
+        states.unyank(store, slug, number, caller.actors(), reason=reason)
+    return number
+
+
+def annotate(caller: Caller, slug: str, version: str, given: Mapping[str, str | None]) -> int:
+    """Give a version a `title`, `notes` or both; None removes one. Return its number."""
+    with caller.acting(Event.ANNOTATED, slug) as (store, facts):
+        lookup.existing(store, slug)
+        number = lookup.number_of(store, slug, version)
+        facts.update(version=number)
+        states.annotate(store, slug, number, given, caller.actors())
+    return number

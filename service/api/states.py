@@ -11,7 +11,7 @@ from gitstore import states
 from gitstore.definition.quoting import clip
 from gitstore.model import Permission
 from service import lookup
-from service.actions import states as actions
+from service.actions import versions as actions
 from service.api.http import Answer, answer, read_json
 from service.api.openapi import Query, declares, new_blueprint
 from service.api.versions import VersionPath

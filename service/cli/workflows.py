@@ -9,7 +9,7 @@ import click
 
 from gitstore.states import pointers_on
 from service import lookup
-from service.actions import states, workflows
+from service.actions import versions, workflows
 from service.cli.operator import operating
 from service.cli.terminal import WHERE, as_object, report, with_config
 from service.config import Config
@@ -36,7 +36,7 @@ def yank(config: Config, workflow: str, version: str, reason: str, project: str,
     """Withdraw VERSION of WORKFLOW: nothing new selects it. Runs that are pinned to it still read it."""
     with operating(config, project) as operator:
         slug = lookup.slug_of(operator, workflow)
-        number = states.yank(operator, slug, version, reason=reason)
+        number = versions.yank(operator, slug, version, reason=reason)
         with operator.opened() as repository:
             pointers = pointers_on(repository.state(slug), number)
     facts = {"workflow": slug, "version": number, "yanked": True, "reason": reason, "pointers": pointers}
@@ -54,7 +54,7 @@ def unyank(config: Config, workflow: str, version: str, project: str, as_json: b
     """Take back the yank of VERSION of WORKFLOW."""
     with operating(config, project) as operator:
         slug = lookup.slug_of(operator, workflow)
-        number = states.unyank(operator, slug, version)
+        number = versions.unyank(operator, slug, version)
     facts = {"workflow": slug, "version": number, "yanked": False}
     report(f"v{number} of {slug} is not yanked", facts, as_json=as_json)
 
@@ -87,7 +87,7 @@ def describe(
             workflows.describe(operator, slug, given)
             report(f"{slug} is described", {"workflow": slug, **given}, as_json=as_json)
         else:
-            number = states.annotate(operator, slug, version, given)
+            number = versions.annotate(operator, slug, version, given)
             facts = {"workflow": slug, "version": number, **given}
             report(f"v{number} of {slug} is described", facts, as_json=as_json)
 

@@ -10,7 +10,7 @@ from gitstore.errors import GitstoreError, MalformedError, NotFoundError
 from gitstore.model import Permission
 from gitstore.states import VersionState
 from service import lookup
-from service.actions import states as actions
+from service.actions import versions as actions
 from service.inputs import Annotate, validated
 from service.ui.rendering import blueprint
 from service.ui.versions import find_published

@@ -22,7 +22,7 @@ from gitstore.model import Permission, Problems, Rules
 from gitstore.names import parse_number, version_id
 from gitstore.repository import Repository
 from gitstore.states import VersionState, of_versions, pointers_on
-from service import blame, comparison, lookup
+from service import comparison, lookup
 from service.access import who
 from service.comparison import find
 from service.ui.graph import Graph, draw
@@ -164,7 +164,7 @@ def show_version(slug: str, version: str) -> Response:
 def show_blame(slug: str, version: str) -> Response:
     """Show which version last changed each node, edge and field."""
     visit = enter(Permission.READ, f"reading {clip(slug)}")
-    page = blame.of_version(visit.caller, slug, version, request.args.get("cursor"))
+    page = comparison.blame_of(visit.caller, slug, version, request.args.get("cursor"))
     order = {"node": 0, "edge": 1, "field": 2}
     return visit.page(
         "blame.html",

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from service import blame
+from service import comparison
 from tests.service.api.conftest import Client, House
 
 BLAME = "/workflows/order-sync/blame"
@@ -75,7 +75,7 @@ def test_an_earlier_version_and_a_single_node_can_be_asked_for(owner: Client) ->
 def test_pages_of_versions_tell_the_same(owner: Client, monkeypatch: pytest.MonkeyPatch, most: int) -> None:
     """What is not known yet is null; the first page that tells of a field is right."""
     whole = owner.get(BLAME).json
-    monkeypatch.setattr(blame, "MOST_VERSIONS", most)
+    monkeypatch.setattr(comparison, "MOST_VERSIONS", most)
     found: dict[str, int | None] = {}
     cursor = ""
     while True:
