@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Any, Final
+from typing import Any, Final, Self
 from uuid import UUID
 
 from gitstore import activity
@@ -14,10 +14,13 @@ from gitstore.activity import Happening, Kind, Place, Topic
 from gitstore.environments import weighted
 from gitstore.errors import IntegrityError, NotFoundError, ObjectsMissingError
 from gitstore.model import Actor, Environment, Person
+from gitstore.repository import Repository
 from service import lookup
 from service.access import Who, who
 from service.caller import Caller
 from sync import catalog, events
+from sync.catalog import Workflow
+from sync.db import Transaction
 from sync.events import EventType, Recorded
 
 _NONE: Final = "-"
@@ -232,3 +235,91 @@ def _weights(pointer: Environment | None) -> dict[str, int] | None:
     if pointer is None or pointer.second is None:
         return None
     return {str(number): weight for number, weight in pointer.weights.items()}
+
+
+# Changes since a page or a program last looked. A client that polls with the state that it has seen gets 304
+# for the price of reading one row.
+
+_TOKEN: Final = re.compile(r"([0-9a-f]{0,40})\.([0-9]{1,10})\.([0-9]{1,10})\.([01])\.([0-9a-f]{0,40})")
+
+
+@dataclass(frozen=True, slots=True)
+class SeenState:
+    """The state that was seen: the open draft's commit or "", version numbers or 0, and the ledger's tip.
+
+    Its text is opaque to callers; one that is not understood counts as a state in which nothing is known.
+    """
+
+    draft: str
+    latest: int
+    current: int
+    held: bool
+    ledger: str
+
+    @classmethod
+    def of(cls, row: Workflow) -> Self:
+        draft = row.draft_commit if row.draft_number and row.draft_commit else ""
+        return cls(draft, row.latest_number, row.current_number or 0, row.held, row.ledger_oid or "")
+
+    @classmethod
+    def parse(cls, text: str | None) -> Self | None:
+        found = _TOKEN.fullmatch(text or "")
+        if found is None:
+            return None
+        return cls(found[1], int(found[2]), int(found[3]), found[4] == "1", found[5])
+
+    def __str__(self) -> str:
+        return f"{self.draft}.{self.latest}.{self.current}.{int(self.held)}.{self.ledger}"
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """Something that happened: `kind`, for programs; by whom and when, if that is known."""
+
+    kind: str
+    text: str
+    by: str | None
+    at: datetime | None
+    version: int | None = None
+
+    def described_to(self, name: str) -> str:
+        """Return the text for someone of that name: "You published v3"."""
+        return self.text.format(who="You" if self.by == name else (self.by or "Someone"))
+
+
+def changes_since(caller: Caller, row: Workflow, seen: SeenState) -> list[Change]:
+    """Return what happened since `seen`: of several saves, or publications, the newest alone."""
+    with caller.reading() as tx, caller.opened(shown=True) as repository:
+        return list(_changes(tx, repository, row, seen, SeenState.of(row)))
+
+
+def _changes(
+    tx: Transaction, repository: Repository, row: Workflow, seen: SeenState, now: SeenState
+) -> Iterator[Change]:
+    if now.draft != seen.draft and now.draft:
+        draft = catalog.version(tx, row.id, "draft")
+        if draft is not None:
+            verb = "saved the draft" if seen.draft else "started a draft"
+            by = _name(draft.author_name)
+            yield Change("draft_saved", f"{{who}} {verb}", by, draft.created_at, draft.version_number)
+    if now.latest > seen.latest:
+        latest = catalog.version(tx, row.id, now.latest)
+        if latest is not None:
+            by, number = _name(latest.published_by), latest.version_number
+            yield Change("published", f"{{who}} published v{number}", by, latest.published_at, number)
+    if now.ledger == seen.ledger:
+        return
+    entry = next(iter(repository.ledger(row.slug)), None)
+    by, at = (_name(entry.actor.name), entry.when) if entry else (None, None)
+    if seen.draft and not now.draft and now.latest == seen.latest:
+        yield Change("draft_discarded", "{who} discarded the draft", by, at)
+    if now.current != seen.current and not (now.latest > seen.latest and now.current == now.latest):
+        verb = f"made v{now.current} current" if now.current else "stopped the workflow"
+        yield Change("current_changed", f"{{who}} {verb}", by, at, now.current or None)
+    if now.held != seen.held and now.current:
+        verb = f"held v{now.current}" if now.held else f"released v{now.current}"
+        yield Change("held" if now.held else "released", f"{{who}} {verb}", by, at, now.current)
+
+
+def _name(name: str | None) -> str | None:
+    return who(name).name if name else None

@@ -1,4 +1,4 @@
-"""Files of service/static, and which of them Vite built from service/frontend (hatch_build.py)."""
+"""Files of service/static, which of them Vite built from service/frontend (hatch_build.py), and /embed."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ from mimetypes import guess_type
 from pathlib import Path
 from typing import Any, Final
 
-from flask import Response, request
+from flask import Blueprint, Response, request
 from werkzeug.security import safe_join
 
+from gitstore.definition import kinds
 from gitstore.errors import Code, NotFoundError
 
 HOW_TO_BUILD: Final = "uv sync --reinstall-package gitstore"
@@ -80,3 +81,34 @@ def _content(path: str) -> tuple[bytes, bytes | None]:
     content = Path(path).read_bytes()
     packed = gzip.compress(content, mtime=0)
     return content, packed if len(packed) < len(content) else None
+
+
+# /embed: custom elements that show a workflow in a page of another origin (service/frontend/src/embed).
+# `/embed/gitstore.js` is their stable URL. It only names the script of this version, whose files have their
+# hash in the name. Only pages of GITSTORE_CORS_ORIGINS can load them, as browsers fetch modules with CORS.
+
+embedding: Final = Blueprint("embedding", __name__)
+_SHORT: Final = "public, max-age=300"
+
+
+@embedding.get("/embed/gitstore.js")
+def entry() -> Response:
+    """Return the script that defines the elements."""
+    script = built("embed/gitstore")
+    if script is None:
+        raise NotFoundError(Code.NOT_FOUND, f"the elements were not built: run {HOW_TO_BUILD}")
+    name = script[0].rpartition("/")[2]
+    return tagged(Response(f'export * from "./{name}";\n', mimetype="text/javascript"), _SHORT)
+
+
+@embedding.get("/embed/kinds.json")
+def list_kinds() -> Response:
+    """Return the kinds of nodes with their settings, for palettes and forms."""
+    described = json.dumps({"kinds": kinds.as_json()})
+    return tagged(Response(described, mimetype="application/json"), _SHORT)
+
+
+@embedding.get("/embed/<file>")
+def chunk(file: str) -> Response:
+    """Return a script that the entry loads."""
+    return served(f"built/assets/{file}", FOREVER)

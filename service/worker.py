@@ -8,9 +8,11 @@ Each loop has a thread and sends heartbeats (run/heartbeats.py) to the process t
 from __future__ import annotations
 
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
+from datetime import timedelta
 from functools import partial
 from importlib.metadata import version
 from typing import Final
@@ -18,6 +20,7 @@ from typing import Final
 from gitstore.errors import GitstoreError
 from gitstore.store import Store
 from service import logs
+from service.actions import schedules as actions
 from service.caller import Backend
 from service.config import Config
 from service.logs import Event
@@ -26,17 +29,17 @@ from service.projects import Projects
 from service.run import secret_key
 from service.run.heartbeats import Heartbeats
 from service.run.isolation import Channel, CrashError, Isolation, Limits, StopError, Work, child_database
-from service.scheduling import ScheduleLoop
 from service.upkeep import UpkeepLoop
-from sync import replication
+from sync import replication, schedules
 from sync.audit import Origin
 from sync.catalog import Project
 from sync.db import Database
+from sync.schedules import CHANNEL, LEASE_SECONDS
 from webhooks import delivery_queue
 from webhooks.attempts import Attempt, Ending, Verdict
 from webhooks.delivery_queue import Due
 from webhooks.egress import Egress
-from webhooks.lease_loop import MOST_CRASHES, Beat, Loop, no_beat
+from webhooks.lease_loop import MOST_CRASHES, POLL_SECONDS, Beat, LeaseLoop, Loop, Report, no_beat, no_report
 from webhooks.sender import DeliveryLoop, Sender
 from webhooks.source_queue import Claim
 from webhooks.source_sync import SourceSync, StoppingError, SyncLoop, import_limits
@@ -246,3 +249,68 @@ def _log_error(event: Event, error: BaseException) -> None:
         logs.action(event, level="error", reason=error.message, cause=logs.cause_of(error))
     else:
         logs.action(event, level="error", exc_info=error)
+
+
+# Schedules
+
+SCHEDULE_THREADS: Final = 4
+"""Schedules that are carried out at once."""
+_ASK_SECONDS: Final = 1.5
+_BEHIND_SECONDS: Final = 0.25
+_SLOW_SECONDS: Final = 60.0
+_STUCK_SECONDS: Final = 180.0
+"""Seconds after which one that is being carried out counts as hanging: locks and writes have lower limits."""
+
+
+class ScheduleLoop(LeaseLoop[schedules.Claim]):
+    """Loop that claims due schedules. `carry_out` carries one out, in a thread.
+
+    It sleeps until the next one is due by Postgres' clock. While any waits, it asks again every
+    `_ASK_SECONDS`, as that clock may be set, and a notification may be missed.
+    """
+
+    def __init__(
+        self,
+        backend: Backend,
+        stop: threading.Event,
+        *,
+        carry_out: Callable[[Backend, schedules.Claim], None] = actions.carry_out,
+        beat: Beat = no_beat,
+        report: Report = no_report,
+    ) -> None:
+        super().__init__(
+            backend.database, CHANNEL, stop, slow_seconds=_SLOW_SECONDS, beat=beat, report=report
+        )
+        self._backend = backend
+        self._carry_out = carry_out
+
+    def tick(self) -> float:
+        progress = self.progress()
+        running = [one.lease for one in (*progress.quick, *progress.slow)]
+        with self._database.as_mirror() as tx:
+            if running:
+                schedules.renew(tx, [each.claim for each in running])
+            claims = schedules.claim(tx, max(SCHEDULE_THREADS - len(running), 0))
+            following = schedules.seconds_to_next(tx)
+        self.start(claims)
+        pause = POLL_SECONDS
+        if following is not None:  # one that is due waits for another one of its workflow
+            pause = min(following, _ASK_SECONDS) if following > 0 else _BEHIND_SECONDS
+        if len(running) + len(claims) >= SCHEDULE_THREADS:
+            pause = LEASE_SECONDS / 4  # a thread that is done wakes the loop
+        return pause
+
+    def is_stuck(self) -> bool:
+        progress = self.progress()
+        return any(
+            time.monotonic() - one.started > _STUCK_SECONDS for one in (*progress.quick, *progress.slow)
+        )
+
+    def work(self, lease: schedules.Claim) -> None:
+        self._carry_out(self._backend, lease)
+
+    def release(self, leases: Sequence[schedules.Claim]) -> None:
+        """Let the next worker look in the ledger for unfinished work, which may be there."""
+        with self._database.as_mirror() as tx:
+            for lease in leases:
+                schedules.look_again(tx, lease, timedelta())

@@ -20,6 +20,7 @@ from service import lookup
 from service.actions import schedules
 from service.actions import versions as version_actions
 from service.actions import workflows as actions
+from service.activity import SeenState, changes_since
 from service.api.drafts import content_of, read_draft
 from service.api.http import (
     CHANGING,
@@ -38,7 +39,6 @@ from service.api.openapi import PageQuery, Query, WorkflowPath, declares, new_bl
 from service.api.schedules import AT, SCHEDULED, scheduled
 from service.api.versions import PublishedVersion, Version
 from service.caller import Caller
-from service.changes import Token, since
 from service.context import enter
 from service.inputs import Body, CreateWorkflow, Definition, Moment, RenameWorkflow, Text, UpdateWorkflow
 from sync import catalog, listing
@@ -181,11 +181,11 @@ def read_changes(path: WorkflowPath, query: ChangesQuery) -> Response:
     """Ask what has changed since a token; 304 if nothing has, for the price of one row."""
     caller = enter(Permission.READ, f"reading {clip(path.id)}", project=query.project)
     row = lookup.workflow(caller.reading_once(), caller, path.id)
-    now, seen = Token.of(row), Token.parse(query.since)
+    now, seen = SeenState.of(row), SeenState.parse(query.since)
     tag = f'"{now}"'
     if seen == now or not_modified(request, tag):
         return unchanged(etag=tag, cache_control=CHANGING)
-    found = since(caller, row, seen) if seen is not None else []
+    found = changes_since(caller, row, seen) if seen is not None else []
     listed = [WorkflowChange.from_row(change) for change in found]
     return answer(WorkflowChanges.model_construct(token=str(now), changes=listed), etag=tag)
 

@@ -26,8 +26,8 @@ from gitstore.masking import masked
 from gitstore.system import now
 from service import errors
 from service.access import who
+from service.activity import SeenState
 from service.assets import HOW_TO_BUILD
-from service.changes import Token
 from service.comparison import shown
 from service.context import request_id, services
 from service.errors import UnauthenticatedError
@@ -173,7 +173,7 @@ def _environment() -> Environment:
     environment.globals.update(url=url, static=static_url, themes=THEMES, how_to_build=HOW_TO_BUILD)
     environment.filters.update(
         ago=ago, moment=moment, whole=whole, called=shown, headline=headline, describe=describe, count=count,
-        sentence=sentence, pointer=pointer, token=Token.of, verbatim=Verbatim, person=person,
+        sentence=sentence, pointer=pointer, token=SeenState.of, verbatim=Verbatim, person=person,
     )  # fmt: skip
     return environment
 

@@ -28,13 +28,13 @@ from gitstore.model import Permission, Rules
 from gitstore.names import show, superseded_at, superseded_of, version_id
 from gitstore.repository import Repository
 from gitstore.states import yank_of
-from service import changes, errors, lookup
+from service import activity, errors, lookup
 from service.actions import drafts, versions
 from service.actions import schedules as schedule_actions
 from service.actions import workflows as actions
 from service.actions.drafts import DiscardedDraft
+from service.activity import Change
 from service.caller import Caller
-from service.changes import Change
 from service.inputs import CreateWorkflow, validated
 from service.ui.conflicts import commit_in, moved
 from service.ui.graph import Graph, draw_difference
@@ -223,10 +223,10 @@ def show_changes(slug: str) -> Response:
     visit = enter(Permission.READ, f"reading {clip(slug)}", by_itself=True)
     caller = visit.caller
     row = lookup.workflow(caller.reading_once(), caller, slug)
-    now, seen = changes.Token.of(row), changes.Token.parse(request.args.get("since"))
+    now, seen = activity.SeenState.of(row), activity.SeenState.parse(request.args.get("since"))
     if seen == now:
         return Response(status=304, headers={"ETag": f'"{now}"', "Cache-Control": "private, no-cache"})
-    found = changes.since(caller, row, seen) if seen is not None else []
+    found = activity.changes_since(caller, row, seen) if seen is not None else []
     you = visit.principal.name
     listed = [{"text": change.described_to(you), **_where(row, change)} for change in found]
     response = jsonify(token=str(now), changes=listed)

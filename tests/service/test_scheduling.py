@@ -17,10 +17,10 @@ from typing import Any
 import pytest
 
 from gitstore.git.cleanup import sweep
-from service import scheduling
+from service import worker as worker_loops
 from service.actions import schedules as actions
 from service.caller import Backend
-from service.scheduling import ScheduleLoop
+from service.worker import ScheduleLoop
 from sync import schedules
 from sync.integrity import verify
 from sync.reconcile import reconcile
@@ -147,7 +147,7 @@ def test_a_worker_in_which_a_schedule_hangs_is_to_be_replaced(
     house: House, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It sends no heartbeats; its claim is renewed until then."""
-    monkeypatch.setattr(scheduling, "_STUCK", 0.5)
+    monkeypatch.setattr(worker_loops, "_STUCK_SECONDS", 0.5)
     owner, ended = house.client("owner"), threading.Event()
     owner.create("hanging")
     make_due(house, owner.post("/workflows/hanging/versions/publish", json={"at": at()}))

@@ -25,7 +25,7 @@ from gitstore.store import Actors, Store
 from service.actions import schedules as actions
 from service.caller import Backend
 from service.cli.main import commands
-from service.scheduling import ScheduleLoop
+from service.worker import ScheduleLoop
 from sync import schedules
 from sync.schedules import Claim
 from tests.helpers import until
