@@ -1,7 +1,7 @@
 """Browser sessions: the cookie, who signed in with it, and its end.
 
 The cookie is signed and encrypted (Fernet). It holds the SHA-256 of the access token that signed in, never
-the token, or the user whom a host handed over (`handover.py`): it grants nothing by itself, and at each
+the token, or the user whom a host handed over (`sign_in.py`): it grants nothing by itself, and at each
 request Postgres checks whether the token is still active, or the user still a member, and the role. It is
 sealed with the key that seals all other secrets (`service/run/secret_key.py`). The server stores only which
 sessions were ended by signing out: an empty file each, in the data folder.

@@ -1,4 +1,4 @@
-"""Pages of the history and of one version, with a one-sentence summary of the changes of each."""
+"""Pages of the history and of one version, with a summary of the changes of each; and of the activity."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from typing import Final, cast
 from flask import Response, current_app, request
 from flask.blueprints import BlueprintSetupState
 
+from gitstore.activity import Topic
 from gitstore.definition.document import is_bytes_only
 from gitstore.definition.quoting import clip
 from gitstore.diff.summary import NOTHING, TEXT_CHANGED, summary_of, text_summary
@@ -22,13 +23,14 @@ from gitstore.model import Permission, Problems, Rules
 from gitstore.names import parse_number, version_id
 from gitstore.repository import Repository
 from gitstore.states import VersionState, of_versions, pointers_on
-from service import comparison, lookup
+from service import activity, comparison, lookup
 from service.access import who
+from service.activity import ActivityPage
 from service.comparison import find
 from service.ui.graph import Graph, draw
 from service.ui.rendering import blueprint
 from service.ui.texts import Text, highlighted
-from service.ui.visits import enter, go
+from service.ui.visits import Visit, enter, go
 from sync import catalog, listing
 from sync.catalog import FullVersion, Version, Workflow
 from sync.db import Transaction
@@ -328,3 +330,43 @@ def _summaries(
         return b""
 
     return cast(Summaries, current_app.extensions[_EXTENSION]).of(tx, pairs, rules, read)
+
+
+# What happened: to a workflow, and in the project
+
+_ACTIVITIES: Final = 50
+
+
+@blueprint.get("/ui/workflows/<slug>/activity")
+def show_activity(slug: str) -> Response:
+    visit = enter(Permission.READ, f"reading {clip(slug)}")
+    workflow, page = activity.of_workflow(
+        visit.caller, slug, request.args.get("cursor"), _ACTIVITIES, _topic()
+    )
+    return _activity_page(visit, page, workflow)
+
+
+@blueprint.get("/ui/activity")
+def show_all_activity() -> Response:
+    visit = enter(Permission.READ, "reading the activity")
+    return _activity_page(
+        visit, activity.of_project(visit.caller, request.args.get("cursor"), _ACTIVITIES, _topic())
+    )
+
+
+def _topic() -> Topic | None:
+    """Return the topic that the query names; None for all, and for an unknown one."""
+    chosen = request.args.get("topic")
+    return Topic(chosen) if chosen in set(Topic) else None
+
+
+def _activity_page(visit: Visit, page: ActivityPage, workflow: catalog.Workflow | None = None) -> Response:
+    return visit.page(
+        "activity.html",
+        workflow=workflow,
+        page=page,
+        topic=_topic(),
+        topics=list(Topic),
+        following=lookup.cursor_to(page.next) if page.next is not None else None,
+        later=request.args.get("cursor") is not None,
+    )

@@ -10,7 +10,7 @@ from uuid import UUID, uuid4
 import pytest
 
 from service.context import EXTENSION
-from service.ui import handover, session
+from service.ui import session, sign_in
 from tests.service.api.conftest import House, problem
 from tests.service.users import ISSUER, SECRET, add_member, jwt_of
 from tests.ui.visitor import HOST
@@ -86,7 +86,7 @@ def test_a_code_lasts_a_minute_and_its_session_half_a_day_after_a_request_and_a_
     now = time.time()
     monkeypatch.setattr(time, "time", lambda: now)
     code = ada.code().json["code"]
-    now += handover.SECONDS + 1
+    now += sign_in.SECONDS + 1
     assert ada.enter(code).status_code == 401
     assert ada.enter(ada.code().json["code"]).status_code == 303
     last = now + session.LONGEST_USER_SECONDS
