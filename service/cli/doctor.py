@@ -1,11 +1,11 @@
-"""`gitstore doctor`: check an installation, and advise what to do about each fault."""
+"""`gitstore doctor` and `gitstore secrets`: check an installation, and advise what to do about each fault."""
 
 from __future__ import annotations
 
 import shutil
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -15,13 +15,16 @@ from typing import Final, LiteralString
 
 import click
 
+from gitstore.diff.summary import count
 from gitstore.errors import ConfigError, GitstoreError
 from gitstore.git import volume
 from service import assets
-from service.cli.operator import APPLICATION
-from service.cli.terminal import WHERE, in_json, table, with_config
+from service.cli.operator import APPLICATION, owner_transaction
+from service.cli.terminal import WHERE, as_rows, in_json, show, table, with_config
 from service.config import Config, misspelt
 from service.projects import Projects
+from service.run import secret_key
+from service.run.bootstrap import OPERATOR
 from service.run.database import connected
 from service.run.secret_key import existing_sealer, explanation
 from service.run.serve import check_git
@@ -30,7 +33,7 @@ from sync.db import Database
 from sync.notifications import check_direct, shares_backends
 from webhooks import delivery_queue, source_queue
 from webhooks.housekeeping import gauges
-from webhooks.lost_secrets import lost
+from webhooks.lost_secrets import Lost, lost, reset
 
 _LITTLE_SPACE: Final = 0.05
 _LEAST_SPACE: Final = 2**30
@@ -257,3 +260,58 @@ def _attention(database: Database) -> Iterator[Finding]:
     for check, number, what, action in waiting:
         if number:
             yield Finding(check, Level.WARNING, f"{number} {what}", action)
+
+
+# Secrets of subscriptions and sources
+
+_HEADS: Final = ("project", "of", "id", "secret")
+
+
+@click.group()
+def secrets() -> None:
+    """Secrets of subscriptions and sources, encrypted in the database."""
+
+
+@secrets.command()
+@as_rows
+@with_config(*WHERE, "GITSTORE_SECRET_KEY")
+def check(config: Config, as_json: bool) -> None:
+    """List the secrets that the current key cannot decrypt; exit status 1 if there are any."""
+    with owner_transaction(config) as transaction:
+        unreadable = lost(transaction, secret_key.existing_sealer(config))
+    if unreadable or as_json:
+        show(_HEADS, _rows(unreadable), as_json=as_json)
+    if unreadable:
+        click.echo(secret_key.explanation(config, unreadable), err=True)
+        sys.exit(1)
+    if not as_json:
+        click.echo("every secret can be decrypted")
+
+
+@secrets.command("reset")
+@click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
+@as_rows
+@with_config(*WHERE, "GITSTORE_SECRET_KEY")
+def reset_(config: Config, yes: bool, as_json: bool) -> None:
+    """Delete the secrets that the current key cannot decrypt. Others are unchanged."""
+    with owner_transaction(config) as transaction:
+        unreadable = lost(transaction, secret_key.existing_sealer(config))
+        if not unreadable:
+            click.echo("[]" if as_json else "every secret can be decrypted: nothing to reset")
+            return
+        if as_json and not yes:
+            raise click.UsageError("--json asks nothing: give --yes, too")
+        if not as_json:
+            show(_HEADS, _rows(unreadable), as_json=False)
+        if not yes:
+            click.confirm(f"delete {count(len(unreadable), 'secret')}?", abort=True)
+        lines = list(reset(transaction, secret_key.created_sealer(config), unreadable, OPERATOR))
+    if as_json:
+        rows = [(*row, line) for row, line in zip(_rows(unreadable), lines, strict=True)]
+        show((*_HEADS, "then"), rows, as_json=True)
+    else:
+        click.echo("\n".join(lines))
+
+
+def _rows(secrets: Sequence[Lost]) -> list[tuple[object, ...]]:
+    return [(one.project, one.noun, one.owner, one.kind) for one in secrets]

@@ -18,7 +18,7 @@ PLACES: Final = {
     "backup": "service.cli.backup:backup",
     "delete": "service.cli.workflows:delete",
     "describe": "service.cli.workflows:describe",
-    "diff": "service.cli.diff:diff",
+    "diff": "service.cli.drafts:diff",
     "doctor": "service.cli.doctor:doctor",
     "draft": "service.cli.drafts:draft",
     "gc": "service.cli.upkeep:gc",
@@ -34,8 +34,8 @@ PLACES: Final = {
     "rename": "service.cli.workflows:rename",
     "repair": "service.cli.upkeep:repair",
     "restore": "service.cli.backup:restore",
-    "schedule": "service.cli.schedules:schedule",
-    "secrets": "service.cli.secrets:secrets",
+    "schedule": "service.cli.environments:schedule",
+    "secrets": "service.cli.doctor:secrets",
     "serve": "service.cli.serve:serve",
     "source": "service.cli.sources:source",
     "supabase": "service.cli.upkeep:supabase",
@@ -43,7 +43,7 @@ PLACES: Final = {
     "unarchive": "service.cli.workflows:unarchive",
     "unyank": "service.cli.workflows:unyank",
     "verify": "service.cli.upkeep:verify",
-    "worker": "service.cli.worker:worker",
+    "worker": "service.cli.serve:worker",
     "yank": "service.cli.workflows:yank",
 }
 
@@ -79,7 +79,3 @@ def commands() -> None:
 def main() -> None:
     """Entry point of the `gitstore` command."""
     commands(prog_name="gitstore")
-
-
-if __name__ == "__main__":
-    main()

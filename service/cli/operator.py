@@ -6,14 +6,20 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final
 
+import click
+
 from service.caller import Backend, Operator, operator
 from service.config import Config
+from service.projects import DEFAULT
 from service.run.bootstrap import OPERATOR, named_project
 from service.run.database import connected
 from sync.catalog import Project
 from sync.db import Database, Transaction
 
 APPLICATION: Final = "gitstore cli"
+
+in_project = click.option("--project", default=DEFAULT, show_default=True, help="The project.")
+"""Decorate a command on a project with the option that names it."""
 
 
 def operator_of(config: Config, database: Database, project: Project) -> Operator:

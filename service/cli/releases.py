@@ -13,14 +13,12 @@ from service import lookup
 from service.actions import releases as actions
 from service.actions.releases import Choice
 from service.caller import Caller
-from service.cli.operator import operating
+from service.cli.operator import in_project, operating
 from service.cli.terminal import WHERE, as_rows, show, with_config
 from service.config import Config
-from service.projects import DEFAULT
 from sync import releases
 
 _MOST: Final = 1000
-_PROJECT = click.option("--project", default=DEFAULT, show_default=True, help="The project.")
 
 
 class _Choices(click.ParamType[Choice]):
@@ -48,7 +46,7 @@ def release() -> None:
 @click.option("--message", default="", help="The reason, which the ledger records.")
 @click.option("--env", "environment", default=CURRENT, show_default=True, help="The environment to move in.")
 @click.option("--dry-run", is_flag=True, help="Only show what would change, and what stops it.")
-@_PROJECT
+@in_project
 @as_rows
 @with_config(*WHERE)
 def create(
@@ -78,7 +76,7 @@ def create(
 
 
 @release.command("list")
-@_PROJECT
+@in_project
 @as_rows
 @with_config(*WHERE)
 def list_(config: Config, project: str, as_json: bool) -> None:
@@ -102,7 +100,7 @@ def list_(config: Config, project: str, as_json: bool) -> None:
 
 @release.command("show")
 @click.argument("name")
-@_PROJECT
+@in_project
 @as_rows
 @with_config(*WHERE)
 def show_(config: Config, name: str, project: str, as_json: bool) -> None:
@@ -115,7 +113,7 @@ def show_(config: Config, name: str, project: str, as_json: bool) -> None:
 @click.argument("name")
 @click.option("--message", default="", help="The reason, which the ledger records.")
 @click.option("--force", is_flag=True, help="Also move workflows that have moved since.")
-@_PROJECT
+@in_project
 @as_rows
 @with_config(*WHERE)
 def rollback(config: Config, name: str, message: str, force: bool, project: str, as_json: bool) -> None:

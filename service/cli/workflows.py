@@ -10,14 +10,12 @@ import click
 from gitstore.states import pointers_on
 from service import lookup
 from service.actions import versions, workflows
-from service.cli.operator import operating
+from service.cli.operator import in_project, operating
 from service.cli.terminal import WHERE, as_object, report, with_config
 from service.config import Config
-from service.projects import DEFAULT
 
 _WORKFLOW: Final = click.argument("workflow")
 _VERSION: Final = click.argument("version")
-_PROJECT: Final = click.option("--project", default=DEFAULT, show_default=True, help="The project.")
 
 
 def _reason(*, required: bool = False) -> Callable[[Any], Any]:
@@ -29,7 +27,7 @@ def _reason(*, required: bool = False) -> Callable[[Any], Any]:
 @_WORKFLOW
 @_VERSION
 @_reason(required=True)
-@_PROJECT
+@in_project
 @as_object
 @with_config(*WHERE)
 def yank(config: Config, workflow: str, version: str, reason: str, project: str, as_json: bool) -> None:
@@ -47,7 +45,7 @@ def yank(config: Config, workflow: str, version: str, reason: str, project: str,
 @click.command("unyank")
 @_WORKFLOW
 @_VERSION
-@_PROJECT
+@in_project
 @as_object
 @with_config(*WHERE)
 def unyank(config: Config, workflow: str, version: str, project: str, as_json: bool) -> None:
@@ -66,7 +64,7 @@ def unyank(config: Config, workflow: str, version: str, project: str, as_json: b
 @click.option("--description", help="The description of the workflow; empty: that of its definition.")
 @click.option("--title", help="The title of VERSION; empty: none.")
 @click.option("--notes", help="The notes of VERSION; empty: none.")
-@_PROJECT
+@in_project
 @as_object
 @with_config(*WHERE)
 def describe(
@@ -95,7 +93,7 @@ def describe(
 @click.command("archive")
 @_WORKFLOW
 @_reason()
-@_PROJECT
+@in_project
 @as_object
 @with_config(*WHERE)
 def archive(config: Config, workflow: str, reason: str, project: str, as_json: bool) -> None:
@@ -108,7 +106,7 @@ def archive(config: Config, workflow: str, reason: str, project: str, as_json: b
 
 @click.command("unarchive")
 @_WORKFLOW
-@_PROJECT
+@in_project
 @as_object
 @with_config(*WHERE)
 def unarchive(config: Config, workflow: str, project: str, as_json: bool) -> None:
@@ -126,7 +124,7 @@ def unarchive(config: Config, workflow: str, project: str, as_json: bool) -> Non
 @_WORKFLOW
 @click.argument("slug")
 @click.option("--message", default="", help="The reason, which the ledger records.")
-@_PROJECT
+@in_project
 @as_object
 @with_config(*WHERE)
 def rename(config: Config, workflow: str, slug: str, message: str, project: str, as_json: bool) -> None:
@@ -140,7 +138,7 @@ def rename(config: Config, workflow: str, slug: str, message: str, project: str,
 @click.command("delete")
 @_WORKFLOW
 @_reason()
-@_PROJECT
+@in_project
 @as_object
 @with_config(*WHERE)
 def delete(config: Config, workflow: str, reason: str, project: str, as_json: bool) -> None:
