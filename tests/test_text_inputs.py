@@ -30,9 +30,9 @@ from gitstore import names
 from gitstore.definition import document
 from gitstore.definition.editing import edit
 from gitstore.definition.quoting import MOST_ECHOED
+from gitstore.diff.sequences import text_diff
 from gitstore.diff.structure import diff
 from gitstore.diff.summary import summary
-from gitstore.diff.text import text_diff
 from gitstore.drafts import Content, File, to_file
 from gitstore.errors import GitstoreError, MalformedError
 from gitstore.masking import masked

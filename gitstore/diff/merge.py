@@ -17,8 +17,8 @@ from typing import Any, Final
 
 from gitstore import budget
 from gitstore.definition.elements import LAYOUT, mapping, string
-from gitstore.diff.alignment import Pair
 from gitstore.diff.pairing import paired
+from gitstore.diff.sequences import Pair
 from gitstore.diff.structure import IDENTITIES, pairs, rename, renamed
 from gitstore.diff.values import ABSENT, difference, step
 from gitstore.model import Rules

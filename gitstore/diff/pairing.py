@@ -17,7 +17,7 @@ from collections.abc import Hashable, Iterator, Sequence
 from typing import Any, Final
 
 from gitstore import budget
-from gitstore.diff.alignment import Pair, align, filled
+from gitstore.diff.sequences import Pair, align, filled
 
 KEYS: Final = ("id", "name")
 """Keys by which people know an item of a list."""

@@ -20,8 +20,8 @@ from typing import Any, Final, Literal
 
 from gitstore.definition.elements import mapping, mappings, meaning, string
 from gitstore.diff import values
-from gitstore.diff.alignment import Pair
 from gitstore.diff.pairing import fingerprint, paired
+from gitstore.diff.sequences import Pair
 from gitstore.diff.values import (
     ABSENT,
     Change,

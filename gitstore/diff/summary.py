@@ -16,8 +16,8 @@ from typing import Any, Final
 from gitstore.definition.elements import LAYOUT, LEFTOVERS, mapping, string
 from gitstore.definition.quoting import clip, quote
 from gitstore.diff.pairing import KEYS, fingerprint
+from gitstore.diff.sequences import changed_lines
 from gitstore.diff.structure import EFFECTS, Diff, Item, Kind, diff
-from gitstore.diff.text import changed_lines
 from gitstore.diff.values import Change, Op, steps
 from gitstore.errors import GitstoreError, TooLargeError
 from gitstore.masking import masked_text

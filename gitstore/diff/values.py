@@ -15,8 +15,8 @@ from enum import Enum, StrEnum
 from typing import Any, Final
 
 from gitstore import budget
-from gitstore.diff.alignment import Pair
 from gitstore.diff.pairing import paired
+from gitstore.diff.sequences import Pair
 from gitstore.errors import TooLargeError
 
 

@@ -10,7 +10,7 @@ from pydantic import ConfigDict, Field
 
 from gitstore.definition.quoting import clip
 from gitstore.diff import values
-from gitstore.diff.text import text_diff
+from gitstore.diff.sequences import text_diff
 from gitstore.model import Permission
 from service import comparison, lookup
 from service.api import http

@@ -27,7 +27,7 @@ from service.run.bootstrap import OPERATOR
 from service.run.database import check, connected, connection_string, opened
 from service.run.secret_key import created_sealer, existing_sealer, explanation
 from sync import backup as backups
-from sync import backup_folder as archives
+from sync import backup_archive as archives
 from sync import restore as restoring
 from sync.backup import BackUp
 from sync.backup_archive import Archive, Writer

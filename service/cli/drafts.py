@@ -12,8 +12,8 @@ import click
 from gitstore.definition.elements import mapping, string
 from gitstore.definition.quoting import INVISIBLE, clip, quote_exactly
 from gitstore.diff.merge import Side
+from gitstore.diff.sequences import text_diff
 from gitstore.diff.structure import Diff, Item
-from gitstore.diff.text import text_diff
 from gitstore.diff.values import ABSENT, Op
 from gitstore.store import ANY
 from service import lookup

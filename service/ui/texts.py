@@ -18,8 +18,7 @@ from pygments.token import Comment, Keyword, Name, Number, Punctuation, String, 
 from pygments.token import Literal as LiteralToken
 
 from gitstore.definition.quoting import clip
-from gitstore.diff.alignment import align
-from gitstore.diff.text import CONTEXT, hunks
+from gitstore.diff.sequences import CONTEXT, align, hunks
 
 MOST_HIGHLIGHTED: Final = 12_000  # characters; longer texts are shown plain
 MOST_SHOWN: Final = 48_000

@@ -13,9 +13,9 @@ import rfc8785
 from gitstore import budget
 from gitstore.definition import document
 from gitstore.definition.rules.node_rules import MOST_EXPRESSIONS
+from gitstore.diff.sequences import text_diff
 from gitstore.diff.structure import diff
 from gitstore.diff.summary import TOO_MUCH, summary_of
-from gitstore.diff.text import text_diff
 from gitstore.drafts import File
 from gitstore.errors import Code, GitstoreError
 from gitstore.model import MOST_PROBLEMS, Definition, Limits, Problem, Problems, Rules

@@ -14,10 +14,9 @@ from hypothesis import strategies as st
 
 from gitstore.definition.document import digest
 from gitstore.definition.quoting import INVISIBLE
-from gitstore.diff.alignment import align, filled
+from gitstore.diff.sequences import align, filled, text_diff
 from gitstore.diff.structure import apply, diff
 from gitstore.diff.summary import LONGEST, summary
-from gitstore.diff.text import text_diff
 from gitstore.diff.values import difference
 from gitstore.drafts import File
 from gitstore.model import Rules
