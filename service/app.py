@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from werkzeug.exceptions import HTTPException
 
 from gitstore.errors import Code, ConfigError, GitstoreError, RenamedError, UnavailableError
-from service import assets, cors, errors, git_http, hooks_http, logs, replicas, ui
+from service import assets, cors, errors, git_http, logs, replicas, ui
 from service.api import (
     activity,
     diff,
@@ -74,7 +74,7 @@ BLUEPRINTS: Final = (
     openapi.docs,
     assets.embedding,
     git_http.blueprint,
-    hooks_http.blueprint,
+    sources.hooks,
     ui.blueprint,
 )
 

@@ -1,24 +1,33 @@
-"""/sources: the repositories that the project pulls from, or pushes to. For its owners."""
+"""/sources: the repositories that the project pulls from, or pushes to, for its owners; /hooks: their
+forges."""
 
 from __future__ import annotations
 
+import time
 from datetime import datetime, timedelta
 from http import HTTPStatus
-from typing import Any, Literal, Self
+from typing import Any, Final, Literal, Self
 from uuid import UUID
 
-from flask import Response
+from flask import Blueprint, Response, jsonify, request
 from pydantic import Field
 
+from gitstore.errors import TooLargeError
 from gitstore.model import Permission
+from gitstore.system import now
+from service import logs
 from service.actions import sources as actions
 from service.api.http import Answer, answer, no_content, read_json, url
 from service.api.openapi import ObjectPath, Query, declares, new_blueprint
 from service.caller import Caller
-from service.context import enter
+from service.context import admit, enter, note, read_body, request_id, services
+from service.errors import REALM, problem
 from service.inputs import ChangeSource, CreateSource, DirectionName, LayoutName, Resolve, RotateSource
-from webhooks import divergences, sources
-from webhooks.forges import Forge
+from service.logs import Event
+from service.lookup import uuid_of
+from webhooks import divergences, source_queue, sources
+from webhooks.forges import MOST_BYTES, Forge, Kind
+from webhooks.secrets import BadSignatureError, bad_signature
 from webhooks.subscriptions import OVERLAP
 
 blueprint = new_blueprint("sources", "Upstream repositories to pull from and push to.")
@@ -186,3 +195,69 @@ def resolve_divergence(path: DivergencePath, query: Query) -> Response:
     caller = enter(Permission.OWN, "resolving a divergence", project=query.project)
     body = read_json(caller, Resolve)
     return answer(Divergence.of(actions.resolve(caller, path.id, path.divergence, body.take)))
+
+
+# POST /hooks/<source id>: webhook endpoint for an upstream's forge. The signature alone authenticates the
+# sender; one that cannot sign sends the secret itself. The answer is fast and short; the payload is not
+# trusted, but marks the source as due, and the worker fetches. A client cannot distinguish an unknown source
+# from a wrong signature or password; the log has the reason.
+
+_STATUS: Final = {Kind.CHANGED: "accepted", Kind.PING: "pong", Kind.IGNORED: "ignored"}
+
+_REFUSED: Final = (
+    "there is no such source, or the signature or password does not match: check that the webhook's URL is "
+    "complete, and that both sides have the same secret"
+)
+
+hooks = Blueprint("hooks", __name__)
+
+
+@hooks.errorhandler(BadSignatureError)
+def refuse(error: BadSignatureError) -> Response:
+    """Answer 401 with the challenge of basic authentication: some senders send a password only then."""
+    answer = problem(error, request_id())
+    answer.headers["WWW-Authenticate"] = f"Basic {REALM}"
+    return answer
+
+
+@hooks.post("/hooks/<source>")
+def receive_hook(source: str) -> Response:
+    """Verify and record the delivery, and mark the source as due.
+
+    A repeated delivery gets the same answer and has no effect.
+    """
+    started = time.perf_counter()
+    here = services()
+    source_id = uuid_of(source)
+    target = source_queue.hook_target(here.database, source_id) if source_id is not None else None
+    admit(None)
+    try:
+        body = read_body(request, MOST_BYTES)
+    except TooLargeError:
+        if target is not None or (request.content_length or 0) > MOST_BYTES:
+            raise
+        body = b""  # the server admits no large body for an unknown source
+    if target is None:
+        note(reason="no such source")
+        raise bad_signature(_REFUSED)
+    about = {"project": target.project, "source": str(target.id)}
+    note(**about)
+    headers = request.headers.items()
+    try:
+        received, new = source_queue.accept(here.database, here.sealer(), target, headers, body, now())
+    except BadSignatureError as error:
+        note(reason=error.message)
+        raise error.reworded(_REFUSED) from None
+    logs.action(
+        Event.HOOK_RECEIVED,
+        **about,
+        kind=received.kind.value,
+        type=received.event or None,
+        delivery=received.delivery,
+        again=None if new else True,
+        duration_ms=round((time.perf_counter() - started) * 1000, 1),
+    )
+    answer = jsonify(status=_STATUS[received.kind])
+    answer.status_code = 202
+    answer.headers["Cache-Control"] = "no-store"
+    return answer
