@@ -2,7 +2,7 @@
 
 The difference of the two values (`gitstore/diff/values.py`) decides what changes: mappings have no order,
 items of lists correspond as in any other comparison, and numbers are equal as doubles. `spans.py` locates
-each change in the text, and `styled_writer.py` writes it in the style of its surroundings. Comments, anchors,
+each change in the text, and `yaml_writer.py` writes it in the style of its surroundings. Comments, anchors,
 the order of keys, quotes, indentation, line ends and the byte order mark are kept.
 
 Every result is parsed, and its value is compared with the new one. If they differ, more of the document is
@@ -22,7 +22,7 @@ from typing import Any
 from gitstore.definition import document
 from gitstore.definition.elements import LEFTOVERS, mappings
 from gitstore.definition.spans import Node, Spans
-from gitstore.definition.styled_writer import Edit, NewItem, Place, StyledWriter, Widen
+from gitstore.definition.yaml_writer import Edit, NewItem, Place, StyledWriter, Widen
 from gitstore.diff.values import Delta, InList, InMapping, Leaf, difference
 from gitstore.errors import InvalidDefinitionError
 from gitstore.model import Definition, Limits, Rules
