@@ -10,56 +10,23 @@ from __future__ import annotations
 import difflib
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Final
-from urllib.parse import urlsplit
 
 from gitstore.errors import ConfigError
 from gitstore.model import Limits
+from service import setting_kinds as kinds
 from service.clients import Proxies
 from service.cors import Origins
 from service.issuers import Issuers
+from service.setting_kinds import Bind, Kind
 from webhooks.addresses import Allowed
-from webhooks.secrets import keys_in
 
 METRICS_FOLDER: Final = "PROMETHEUS_MULTIPROC_DIR"  # the client library's own variable, read at import
-_UNITS: Final = {"": 1, "k": 2**10, "m": 2**20, "g": 2**30}
-_SIZE: Final = re.compile(r"(\d+)\s*([kmg]?)(?:ib)?", re.IGNORECASE | re.ASCII)
-_BIND: Final = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^\s:/@]+):(\d{1,5})", re.ASCII)
-_TOKEN: Final = re.compile(r"[!-~]{16,200}", re.ASCII)
 _URL: Final = re.compile(r"(\w+)://(?:([^:@/]*)(?::.*)?@)?([^@?#]*)", re.DOTALL)
 _LIMITS: Final = {f"max_{limit.name}": f"limits.{limit.name}" for limit in fields(Limits)}
-_ANYWHERE: Final = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}  # noqa: S104 (as settings contain them)
-
-
-@dataclass(frozen=True, slots=True)
-class Bind:
-    """Listening address of the service. Port 0 is any free port."""
-
-    host: str
-    port: int
-
-    def __str__(self) -> str:
-        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
-
-    @property
-    def url(self) -> str:
-        """URL of the service on this machine."""
-        host = _ANYWHERE.get(self.host) or (f"[{self.host}]" if ":" in self.host else self.host)
-        return f"http://{host}:{self.port}"
-
-
-@dataclass(frozen=True, slots=True)
-class Kind:
-    """Kind of value: `read` parses it or raises ValueError, `expected` describes it."""
-
-    read: Callable[[str], Any]
-    expected: str
-    secret: bool = False
-    flag: bool = False
-    """Whether the option takes no value."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,104 +49,13 @@ class Setting:
         return self.given_field or _LIMITS.get(self.parameter, self.parameter)
 
 
-def _number(low: int, high: int, noun: str = "a number") -> Kind:
-    def read(text: str) -> int:
-        number = int(text) if text.isascii() and text.isdigit() else -1
-        if not low <= number <= high:
-            raise ValueError(text)
-        return number
-
-    return Kind(read, f"{noun} from {low} to {high}")
-
-
-def _one_of(*choices: str) -> Kind:
-    def read(text: str) -> str:
-        if text.lower() not in choices:
-            raise ValueError(text)
-        return text.lower()
-
-    return Kind(read, f"{', '.join(choices[:-1])} or {choices[-1]}")
-
-
-def _size(text: str) -> int:
-    match = _SIZE.fullmatch(text)
-    size = int(match[1]) * _UNITS[match[2].lower()] if match else 0
-    if not 1 <= size <= 2**40:
-        raise ValueError(text)
-    return size
-
-
-def _folder(text: str) -> Path:
-    try:
-        path = Path(text).expanduser().resolve()
-    except (OSError, RuntimeError) as error:  # a loop of links; no such user
-        raise ValueError(text) from error
-    if path.exists() and not path.is_dir():
-        raise ValueError(text)
-    return path
-
-
-def _file(text: str) -> Path:
-    path = Path(text).expanduser()
-    if not path.is_file():
-        raise ValueError(text)
-    return path.resolve()
-
-
-def _bind(text: str) -> Bind:
-    match = _BIND.fullmatch(text)
-    if match is None or int(match[2]) > 65535:
-        raise ValueError(text)
-    return Bind(match[1].strip("[]"), int(match[2]))
-
-
-def _http_url(text: str) -> str:
-    parts = urlsplit(text)  # raises ValueError
-    _ = parts.port
-    bare = parts.scheme in ("http", "https") and parts.hostname and not (parts.query or parts.fragment)
-    if not bare or "@" in parts.netloc or re.search(r"\s", text):
-        raise ValueError(text)
-    return text.rstrip("/")
-
-
-def _database_url(text: str) -> str:
-    import psycopg.conninfo  # imported only if used: `serve` starts its children sooner
-
-    try:
-        parameters = psycopg.conninfo.conninfo_to_dict(text)  # libpq's own parser
-    except psycopg.Error as error:
-        raise ValueError("not a connection string") from error
-    if not parameters:
-        raise ValueError("no parameters")
-    return text
-
-
-def _token(text: str) -> str:
-    if not _TOKEN.fullmatch(text):
-        raise ValueError("too short, or not valid in a header")
-    return text
-
-
-def _secret_key(text: str) -> str:
-    keys_in(text)
-    return text
-
-
-_DATABASE_KIND: Final = Kind(
-    _database_url,
-    "a Postgres connection string, such as postgresql://user:password@host:5432/database",
-    secret=True,
-)
-_FLAG_KIND: Final = Kind({"true": True, "false": False}.__getitem__, "true or false", flag=True)
-_SIZE_KIND: Final = Kind(_size, "a size up to 1024 GiB, such as 16777216, 16M or 16MiB")
-
 SETTINGS: Final = (
     Setting(
         "DATABASE_URL",
         "",
         "Postgres server (15 or newer) to use, reached directly or through a pooler. If unset, gitstore runs "
         "its own in the data folder.",
-        _DATABASE_KIND,
+        kinds.DATABASE,
     ),
     Setting(
         "DATABASE_DIRECT_URL",
@@ -187,53 +63,53 @@ SETTINGS: Final = (
         "The same database, reached directly or through a session pooler, for the notifications that start "
         "background work at once. Of use where DATABASE_URL is a pooler in transaction mode; without it, the "
         "worker looks for work every second there.",
-        _DATABASE_KIND,
+        kinds.DATABASE,
     ),
     Setting(
         "GITSTORE_READ_ONLY",
         "false",
         "Whether `gitstore serve` is a read node: it serves versions, definitions, histories and differences "
         "from Postgres alone, which may be a replica, and needs no data folder and no git.",
-        _FLAG_KIND,
+        kinds.FLAG,
     ),
     Setting(
         "GITSTORE_READ_URL",
         "",
         "Replica of the database, for reads of versions, definitions, histories and differences. What it "
         "lacks is read at DATABASE_URL.",
-        _DATABASE_KIND,
+        kinds.DATABASE,
     ),
     Setting(
         "GITSTORE_READ_LAG_SECONDS",
         "10",
         "Lag beyond which a replica is not read: a revoked token works there for at most that long. "
         "`/readyz` of a read node without GITSTORE_READ_URL then answers 503.",
-        _number(1, 86_400, "a number of seconds"),
+        kinds.number(1, 86_400, "a number of seconds"),
     ),
     Setting(
         "GITSTORE_DATABASE_CONNECTIONS",
         "16",
         "Maximum number of connections to Postgres of each web process, and of the worker. Half of them may "
         "write at a time.",
-        _number(2, 1000),
+        kinds.number(2, 1000),
     ),
     Setting(
         "GITSTORE_DATABASE_SECONDS",
         "60",
         "Seconds that `gitstore serve` waits for the Postgres at DATABASE_URL before it gives up.",
-        _number(1, 86_400, "a number of seconds"),
+        kinds.number(1, 86_400, "a number of seconds"),
     ),
     Setting(
         "GITSTORE_DATA",
         "./gitstore-data",
         "Data folder: repositories, the embedded Postgres, the owner's token.",
-        Kind(_folder, "a folder, or the name of one to create"),
+        Kind(kinds.folder, "a folder, or the name of one to create"),
     ),
     Setting(
         "GITSTORE_BIND",
         "127.0.0.1:8080",
         "Address to listen on. Port 0 selects a free port.",
-        Kind(_bind, "host:port, such as 127.0.0.1:8080, 0.0.0.0:80 or [::1]:8080"),
+        Kind(kinds.bind, "host:port, such as 127.0.0.1:8080, 0.0.0.0:80 or [::1]:8080"),
     ),
     Setting(
         "GITSTORE_PUBLIC_URL",
@@ -241,74 +117,74 @@ SETTINGS: Final = (
         "URL at which users reach the service, for links and printed commands. Defaults to the address "
         "that it listens on.",
         Kind(
-            _http_url,
+            kinds.http_url,
             "an http or https URL without user, query or fragment, such as https://gitstore.example",
         ),
         "given_public_url",
     ),
-    Setting("GITSTORE_WORKERS", "2", "Number of web processes.", _number(1, 64)),
+    Setting("GITSTORE_WORKERS", "2", "Number of web processes.", kinds.number(1, 64)),
     Setting(
         "GITSTORE_THREADS",
         "4",
         "Requests that each web process handles at once, not counting those that wait for their client.",
-        _number(1, 64),
+        kinds.number(1, 64),
     ),
     Setting(
         "GITSTORE_RECONCILE_SECONDS",
         "60",
         "Interval at which the worker mirrors to Postgres what a crash left in Git alone.",
-        _number(1, 86_400, "a number of seconds"),
+        kinds.number(1, 86_400, "a number of seconds"),
     ),
     Setting(
         "GITSTORE_KEEP_DAYS",
         "30",
         "Days to keep ended deliveries, with their attempts, and receipts of webhooks.",
-        _number(1, 3650, "a number of days"),
+        kinds.number(1, 3650, "a number of days"),
     ),
-    Setting("GITSTORE_MAX_PACK", "16M", "Maximum pack size of a push.", _SIZE_KIND),
+    Setting("GITSTORE_MAX_PACK", "16M", "Maximum pack size of a push.", kinds.SIZE),
     Setting(
         "GITSTORE_MAX_PACK_OBJECTS",
         "100000",
         "Maximum number of objects in the pack of a push.",
-        _number(1, 100_000_000),
+        kinds.number(1, 100_000_000),
     ),
     Setting(
         "GITSTORE_MAX_COMMANDS",
         "10000",
         "Maximum number of refs that one push updates.",
-        _number(1, 1_000_000),
+        kinds.number(1, 1_000_000),
     ),
     Setting(
-        "GITSTORE_MAX_INFLATED", "64M", "Maximum total size of a push's objects, uncompressed.", _SIZE_KIND
+        "GITSTORE_MAX_INFLATED", "64M", "Maximum total size of a push's objects, uncompressed.", kinds.SIZE
     ),
-    Setting("GITSTORE_MAX_OBJECT", "4M", "Maximum size of one object of a push, uncompressed.", _SIZE_KIND),
+    Setting("GITSTORE_MAX_OBJECT", "4M", "Maximum size of one object of a push, uncompressed.", kinds.SIZE),
     Setting(
         "GITSTORE_MAX_IMPORT",
         "1G",
         "Maximum size of a pack fetched from a source. Other limits of an import follow from it.",
-        _SIZE_KIND,
+        kinds.SIZE,
     ),
-    Setting("GITSTORE_MAX_DEFINITION", "1M", "Maximum size of a definition.", _SIZE_KIND),
+    Setting("GITSTORE_MAX_DEFINITION", "1M", "Maximum size of a definition.", kinds.SIZE),
     Setting(
         "GITSTORE_MAX_ANY_DEFINITION",
         "4M",
         "Maximum size of a definition under other rules than `meshhook`, if it is more than "
         "GITSTORE_MAX_DEFINITION; at most GITSTORE_MAX_OBJECT.",
-        _SIZE_KIND,
+        kinds.SIZE,
     ),
-    Setting("GITSTORE_MAX_DEPTH", "64", "Maximum nesting depth of a definition.", _number(1, 256)),
+    Setting("GITSTORE_MAX_DEPTH", "64", "Maximum nesting depth of a definition.", kinds.number(1, 256)),
     Setting(
         "GITSTORE_MAX_NODES",
         "50000",
         "Maximum number of YAML or JSON nodes in a definition, with aliases expanded.",
-        _number(1, 1_000_000),
+        kinds.number(1, 1_000_000),
     ),
     Setting(
         "GITSTORE_MAX_CPU",
         "5",
         "Maximum seconds of CPU time that one request spends on parsing, checking, comparing and "
         "rendering definitions; a push may use four times as much.",
-        _number(1, 600, "a number of seconds"),
+        kinds.number(1, 600, "a number of seconds"),
     ),
     Setting(
         "GITSTORE_SECRET_KEY",
@@ -318,7 +194,7 @@ SETTINGS: Final = (
         "data folder, in the file `secret-key`. Keep a copy: without its key, no secret can be "
         "decrypted.",
         Kind(
-            _secret_key,
+            kinds.secret_key,
             "32 random bytes in URL-safe base64, as `openssl rand -base64 32 | tr +/ -_` prints them",
             secret=True,
         ),
@@ -353,14 +229,16 @@ SETTINGS: Final = (
         "0",
         "Number of projects that a signed-in user may create and own, archived ones included. With 0, only "
         "operators create projects.",
-        _number(0, 1_000_000),
+        kinds.number(0, 1_000_000),
     ),
     Setting(
         "GITSTORE_METRICS_TOKEN",
         "",
         "Bearer token that `/metrics` requires. Access tokens of projects are never accepted there.",
         Kind(
-            _token, "16 to 200 visible ASCII characters, such as `openssl rand -hex 24` prints", secret=True
+            kinds.token,
+            "16 to 200 visible ASCII characters, such as `openssl rand -hex 24` prints",
+            secret=True,
         ),
     ),
     Setting(
@@ -368,7 +246,7 @@ SETTINGS: Final = (
         "",
         "Separate address at which `/metrics` is served; it is then 404 at the service's own. Without "
         "this and GITSTORE_METRICS_TOKEN, only clients on this machine, without a proxy, have access.",
-        Kind(_bind, "host:port, such as 127.0.0.1:9090"),
+        Kind(kinds.bind, "host:port, such as 127.0.0.1:9090"),
     ),
     Setting(
         "GITSTORE_EGRESS_ALLOW",
@@ -382,25 +260,25 @@ SETTINGS: Final = (
         "",
         "File with the passphrase that encrypts the secrets of subscriptions and sources in a backup. "
         "Without a passphrase, a backup has no secrets.",
-        Kind(_file, "a file"),
+        Kind(kinds.file, "a file"),
     ),
     Setting(
         "GITSTORE_SLOW_REQUEST",
         "1000",
         "Milliseconds after which a request is logged as slow, with where the time went. 0 logs none.",
-        _number(0, 3_600_000, "a number of milliseconds"),
+        kinds.number(0, 3_600_000, "a number of milliseconds"),
     ),
     Setting(
         "GITSTORE_LOG_FORMAT",
         "auto",
         "Format of the log: `text`, `json`, or `auto` (text on a terminal, JSON elsewhere).",
-        _one_of("auto", "text", "json"),
+        kinds.one_of("auto", "text", "json"),
     ),
     Setting(
         "GITSTORE_LOG_LEVEL",
         "info",
         "Minimum level of the lines that are logged.",
-        _one_of("debug", "info", "warning", "error"),
+        kinds.one_of("debug", "info", "warning", "error"),
     ),
 )
 

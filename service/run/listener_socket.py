@@ -13,8 +13,8 @@ from urllib.parse import urlsplit
 
 from gitstore.errors import ConfigError, GitstoreError
 from service import logs
-from service.config import Bind
 from service.logs import Event
+from service.setting_kinds import Bind
 
 OPEN_FILES: Final = 5120
 """Open files of each process: its connections, and the other files that it opens."""

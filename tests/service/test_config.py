@@ -9,7 +9,8 @@ import pytest
 
 from gitstore.errors import Code, GitstoreError
 from gitstore.model import Limits
-from service.config import METRICS_FOLDER, SETTINGS, Bind, Config, misspelt
+from service.config import METRICS_FOLDER, SETTINGS, Config, misspelt
+from service.setting_kinds import Bind
 
 WRONG = {
     "DATABASE_URL": "mysql://root:hunter2@db/flows",
