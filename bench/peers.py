@@ -30,10 +30,11 @@ from psycopg.rows import dict_row
 from psycopg_pool import ConnectionPool
 
 from gitstore.git.process import environment, git
-from service.config import METRICS_FOLDER, Bind, Config
+from service.config import METRICS_FOLDER, Config
 from service.run import web
 from service.run.listener_socket import answers
 from service.run.serve import metrics_folder
+from service.setting_kinds import Bind
 from sync.embedded.server import SUPERUSER
 from tests.helpers import until
 
