@@ -125,7 +125,8 @@ def save(slug: str) -> Response:
     text = drafts.with_line_ends(text, file.raw)
     try:
         content = raw_content(text.encode(), caller.limits)
-        drafts.save_edited(caller, slug, content, commit=etag, base=base, message=field("message").strip())
+        message = field("message").strip()
+        saved = drafts.save_edited(caller, slug, content, commit=etag, base=base, message=message)
     except ConflictError as error:
         if _for_script():
             return errors.problem(error, request_id())
@@ -138,7 +139,7 @@ def save(slug: str) -> Response:
     done = go("show_workflow", slug=slug, notice="saved")
     if _for_script():  # which follows itself, with the cookie of the notice
         done.status_code, done.mimetype = 200, "application/json"
-        done.set_data(json.dumps({"location": done.location}))
+        done.set_data(json.dumps({"location": done.location, "commit": saved.commit}))
     return done
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 from uuid import uuid4
 
@@ -301,6 +301,33 @@ def test_saving_writes_the_field_that_was_not_left(ann: Tab, owner: Caller) -> N
     assert draft["definition"]["nodes"][1]["data"]["config"]["url"] == "https://two.example/"
 
 
+def test_what_is_typed_while_a_draft_is_saved_is_saved_next(ann: Tab, owner: Caller) -> None:
+    """The page does not leave it behind, and what was saved first is no conflict."""
+    page = ann.page
+    waiting: list[Route] = []
+    page.route("**/edit", lambda route: waiting.append(route) if is_save(route) else route.continue_())
+    ann.type(TEXT.replace("Wait", "Pause"))
+    page.locator("#message").fill("Pause first")
+    page.keyboard.press("Control+s")
+    until(page, lambda: waiting)
+    ann.type(TEXT.replace("Wait", "Pause").replace("90000", "60000"))
+    waiting.pop().continue_()
+    expect(page.get_by_text("Saved. What you typed since then is not saved yet.")).to_be_visible()
+    expect(page.locator("#message")).to_have_value("")
+    page.unroute("**/edit")
+    with page.expect_navigation():
+        page.keyboard.press("Control+s")
+    saved = owner.call("GET", "/workflows/order-sync/versions/draft").json["definition"]["nodes"][2]["data"]
+    assert saved == {"label": "Pause", "config": {"duration": 60000}}
+    page.goto(f"{ann.url}{EDIT}")
+    expect(page.locator(".cm-content")).to_contain_text("60000")
+    expect(page.locator("#kept")).to_have_count(0)
+
+
+def is_save(route: Route) -> bool:
+    return route.request.method == "POST"
+
+
 def test_leaving_the_page_asks_about_a_field_that_was_not_left(ann: Tab) -> None:
     page = ann.page
     node(page, "Create shipment").click()
@@ -315,11 +342,16 @@ def test_leaving_the_page_asks_about_a_field_that_was_not_left(ann: Tab) -> None
 
 def answer(page: Page, waiting: list[Route]) -> None:
     """Let the server answer the change that waits longest."""
-    deadline = time.monotonic() + 10
-    while not waiting:
-        assert time.monotonic() < deadline, "no change was sent"
-        page.wait_for_timeout(20)
+    until(page, lambda: waiting)
     waiting.pop(0).continue_()
+
+
+def until(page: Page, is_true: Callable[[], object]) -> None:
+    """Wait while the page goes on."""
+    deadline = time.monotonic() + 10
+    while not is_true():
+        assert time.monotonic() < deadline, "the page sent nothing"
+        page.wait_for_timeout(20)
 
 
 def test_selecting_on_one_side_selects_on_the_other(ann: Tab) -> None:

@@ -363,8 +363,8 @@ def test_a_patch_that_cannot_be_applied_is_refused(ann: Visitor, text: Any, patc
 
 
 @pytest.mark.usefixtures("draft")
-def test_a_script_is_told_of_a_refusal_without_a_page(ann: Visitor) -> None:
-    """The editor then stays, with everything that was typed; a save answers with where to go."""
+def test_a_script_gets_a_refusal_without_a_page(ann: Visitor) -> None:
+    """The editor stays, with everything that was typed; a save answers with its commit and the next page."""
     page = ann.get(EDIT).page
     fields = {name: page.value(name) for name in ("csrf", "etag", "base")}
 
@@ -376,7 +376,8 @@ def test_a_script_is_told_of_a_refusal_without_a_page(ann: Visitor) -> None:
     assert refused.status_code == 422
     assert refused.json["problems"][0]["line"] == 1
     assert send(yaml().decode(), etag="0" * 40).status_code == 412
-    assert send("# saved\n" + yaml().decode()).json == {"location": ONE}
+    saved = send("# saved\n" + yaml().decode()).json
+    assert saved == {"location": ONE, "commit": ann.get(EDIT).page.value("etag")}
     assert text_of(ann).startswith("# saved")
 
 

@@ -189,18 +189,35 @@ export class FormDraft extends Draft {
     return { text: "You're signed out. Your changes are kept in this browser.", link: { text: "Sign in", url: this.form.dataset.signIn } };
   }
 
+  /** Go on to edit what was typed while `sent` became the draft's commit. */
+  #goOn(sent, commit) {
+    const { etag, began } = this.form.elements;
+    etag.value = commit;
+    if (began) began.value = commit;
+    if (this.message.value === sent.message) this.message.value = "";
+    Object.assign(this, { original: sent.text, firstMessage: "", unsaved: false });
+    this.touched();
+    this.notice = { text: "Saved. What you typed since then is not saved yet." };
+  }
+
   async save() {
     if (this.saving) return;
-    await this.settle();
-    this.area.value = this.text;
-    this.#keep();
     this.saving = true;
     const button = this.form.querySelector("button.main");
     button.disabled = true;
     try {
+      await this.settle();
+      const sent = { text: this.text, message: this.message.value };
+      this.area.value = sent.text;
+      this.#keep();
       const answer = await fetch(this.form.action, { method: "POST", body: new URLSearchParams(new FormData(this.form)), headers: { Accept: "application/json" } });
       if (answer.ok) {
-        const { location: next } = await answer.json();
+        const { location: next, commit } = await answer.json();
+        await this.settle();
+        if (this.text !== sent.text || this.message.value !== sent.message) {
+          this.#goOn(sent, commit);
+          return;
+        }
         this.done = true;
         this.kept.forgetOwn();
         location.assign(next);

@@ -81,21 +81,21 @@ export class ApiDraft extends Draft {
     this.saving = true;
     try {
       await this.settle();
-      let text = this.text;
+      const { text, message } = this;
       let saved = null;
       if (this.changed || !this.etag) {
         const conditions = this.etag ? { "If-Match": `"${this.etag}"` } : { "If-None-Match": "*" };
-        saved = await this.api.of("PUT", "/versions/draft", { type: ENVELOPE, body: { definition: text, message: this.message }, headers: conditions });
+        saved = await this.api.of("PUT", "/versions/draft", { type: ENVELOPE, body: { definition: text, message }, headers: conditions });
         this.#saved(saved, text);
         this.emit("saved", { workflow: this.slug, draft: saved.version_number, valid: saved.valid });
       }
       if (publish) {
-        const version = await this.api.of("POST", "/versions/publish", { type: ENVELOPE, body: { message: this.message }, headers: { "If-Match": `"${this.etag}"` } });
+        const version = await this.api.of("POST", "/versions/publish", { type: ENVELOPE, body: { message }, headers: { "If-Match": `"${this.etag}"` } });
         this.etag = "";
         this.notice = { text: `Published v${version.version_number}.` };
         this.emit("published", { workflow: this.slug, version: version.version_number, current: version.is_current });
       }
-      this.message = "";
+      if (this.message === message) this.message = "";
       this.api.changed();
     } catch (error) {
       if ([409, 412].includes(error.status) && (await this.#merge())) return;
