@@ -19,7 +19,8 @@ from gitstore.store import ANY
 from service import lookup
 from service.actions import drafts, merging
 from service.actions.workflows import raw_content
-from service.cli.operator import in_project, operating
+from service.caller import Operator
+from service.cli.operator import in_project, operating, with_operator
 from service.cli.terminal import WHERE, as_object, as_rows, in_json, report, show, with_config
 from service.comparison import compare, files, lists, shown, sides
 from service.config import Config
@@ -34,10 +35,10 @@ def draft() -> None:
 @click.argument("project")
 @click.argument("slug")
 @as_rows
-@with_config(*WHERE)
-def list_(config: Config, project: str, slug: str, as_json: bool) -> None:
+@with_operator
+def list_(operator: Operator, slug: str, as_json: bool) -> None:
     """List the discarded drafts of the workflow SLUG of PROJECT, newest first."""
-    with operating(config, project) as operator, operator.opened() as repository:
+    with operator.opened() as repository:
         rows = [
             (_time(draft.at), draft.author.name, draft.commit, draft.ref)
             for draft in drafts.discarded(repository, slug)

@@ -18,10 +18,9 @@ from service import lookup
 from service.access import Role
 from service.actions import environments as actions
 from service.actions import schedules
-from service.caller import Caller
-from service.cli.operator import in_project, operating
-from service.cli.terminal import WHERE, as_object, as_rows, report, show, with_config
-from service.config import Config
+from service.caller import Caller, Operator
+from service.cli.operator import in_project, with_operator
+from service.cli.terminal import as_object, as_rows, report, show
 from sync import environments
 from sync import schedules as schedule_rows
 from sync.environments import ShownPointer
@@ -58,10 +57,10 @@ def schedule() -> None:
 @click.argument("workflow", required=False)
 @in_project
 @as_rows
-@with_config(*WHERE)
-def list_schedules(config: Config, workflow: str | None, project: str, as_json: bool) -> None:
+@with_operator
+def list_schedules(operator: Operator, workflow: str | None, as_json: bool) -> None:
     """List the schedules of a project or of WORKFLOW, those with the latest time first."""
-    with operating(config, project) as operator, operator.reading() as tx:
+    with operator.reading() as tx:
         known = lookup.workflow(tx, operator, workflow).id if workflow is not None else None
         rows = schedule_rows.page(tx, operator.project_id, workflow=known, limit=_MOST)
     show_schedules(rows, as_json=as_json)
@@ -74,14 +73,13 @@ def list_schedules(config: Config, workflow: str | None, project: str, as_json: 
 @click.option("--not-current", is_flag=True, help="The current version stays as it is.")
 @in_project
 @as_rows
-@with_config(*WHERE)
+@with_operator
 def publish(
-    config: Config, workflow: str, at: datetime, message: str, not_current: bool, project: str, as_json: bool
+    operator: Operator, workflow: str, at: datetime, message: str, not_current: bool, as_json: bool
 ) -> None:
     """Publish the draft of WORKFLOW later, as it is now."""
-    with operating(config, project) as operator:
-        slug = lookup.slug_of(operator, workflow)
-        made = schedules.publish(operator, slug, at, message=message, activate=not not_current)
+    slug = lookup.slug_of(operator, workflow)
+    made = schedules.publish(operator, slug, at, message=message, activate=not not_current)
     show_schedules([made], as_json=as_json)
 
 
@@ -89,11 +87,10 @@ def publish(
 @click.argument("schedule_id", metavar="SCHEDULE")
 @in_project
 @as_object
-@with_config(*WHERE)
-def cancel(config: Config, schedule_id: str, project: str, as_json: bool) -> None:
+@with_operator
+def cancel(operator: Operator, schedule_id: str, as_json: bool) -> None:
     """Cancel SCHEDULE, the id of one that waits."""
-    with operating(config, project) as operator:
-        schedules.cancel(operator, schedule_id)
+    schedules.cancel(operator, schedule_id)
     report(f"cancelled {schedule_id}", {"cancelled": schedule_id}, as_json=as_json)
 
 
@@ -161,15 +158,14 @@ def env() -> None:
 @click.argument("rules", type=_Rules(), nargs=-1, metavar="NAME[:RULES]...")
 @in_project
 @as_rows
-@with_config(*WHERE)
-def define(config: Config, rules: tuple[EnvironmentRule, ...], project: str, as_json: bool) -> None:
+@with_operator
+def define(operator: Operator, rules: tuple[EnvironmentRule, ...], as_json: bool) -> None:
     """Define all environments of a project, in the order of promotion.
 
     RULES are role=ROLE (the least role that may move pointers; default: publisher), follows (each publication
     moves the pointer) and hours=N (that a version must have been in the environment before).
     """
-    with operating(config, project) as operator:
-        changed = actions.change_rules(operator, rules, {ANY})
+    changed = actions.change_rules(operator, rules, {ANY})
     _show_rules(changed.rules, as_json)
 
 
@@ -177,10 +173,10 @@ def define(config: Config, rules: tuple[EnvironmentRule, ...], project: str, as_
 @click.argument("workflow", required=False)
 @in_project
 @as_rows
-@with_config(*WHERE)
-def list_(config: Config, workflow: str | None, project: str, as_json: bool) -> None:
+@with_operator
+def list_(operator: Operator, workflow: str | None, as_json: bool) -> None:
     """List the environments of a project, or the pointers of WORKFLOW in them."""
-    with operating(config, project) as operator, operator.opened() as repository:
+    with operator.opened() as repository:
         rules = rulebook(repository).rules
         if workflow is None:
             _show_rules(rules, as_json)
@@ -201,27 +197,25 @@ def list_(config: Config, workflow: str | None, project: str, as_json: bool) -> 
 @_MESSAGE
 @in_project
 @as_rows
-@with_config(*WHERE)
+@with_operator
 def set_(
-    config: Config,
+    operator: Operator,
     workflow: str,
     environment: str,
     versions: tuple[tuple[str, int], ...],
     hold: bool,
     at: datetime | None,
     message: str,
-    project: str,
     as_json: bool,
 ) -> None:
     """Move the pointer of WORKFLOW in ENVIRONMENT to a version, or to two with their weights in percent."""
-    with operating(config, project) as operator:
-        slug = lookup.slug_of(operator, workflow)
-        if at is not None:
-            made = schedules.move(operator, slug, environment, versions, at, message=message, hold=hold)
-            show_schedules([made], as_json=as_json)
-            return
-        actions.move(operator, slug, environment, versions, message=message, hold=hold)
-        _show_pointer(operator, slug, environment, as_json)
+    slug = lookup.slug_of(operator, workflow)
+    if at is not None:
+        made = schedules.move(operator, slug, environment, versions, at, message=message, hold=hold)
+        show_schedules([made], as_json=as_json)
+        return
+    actions.move(operator, slug, environment, versions, message=message, hold=hold)
+    _show_pointer(operator, slug, environment, as_json)
 
 
 @env.command("unset")
@@ -230,13 +224,12 @@ def set_(
 @_MESSAGE
 @in_project
 @as_rows
-@with_config(*WHERE)
-def unset(config: Config, workflow: str, environment: str, message: str, project: str, as_json: bool) -> None:
+@with_operator
+def unset(operator: Operator, workflow: str, environment: str, message: str, as_json: bool) -> None:
     """Remove the pointer of WORKFLOW from ENVIRONMENT."""
-    with operating(config, project) as operator:
-        slug = lookup.slug_of(operator, workflow)
-        actions.remove(operator, slug, environment, message=message)
-        _show_pointer(operator, slug, environment, as_json)
+    slug = lookup.slug_of(operator, workflow)
+    actions.remove(operator, slug, environment, message=message)
+    _show_pointer(operator, slug, environment, as_json)
 
 
 @env.command("history")
@@ -252,14 +245,13 @@ def unset(config: Config, workflow: str, environment: str, message: str, project
 @click.option("--from", "start", metavar="ENTRY", help="Continue at this entry of the ledger.")
 @in_project
 @as_rows
-@with_config(*WHERE)
+@with_operator
 def history(
-    config: Config,
+    operator: Operator,
     workflow: str,
     environment: str,
     limit: int,
     start: str | None,
-    project: str,
     as_json: bool,
 ) -> None:
     """List the moves of the pointer of WORKFLOW in ENVIRONMENT, newest first.
@@ -267,18 +259,17 @@ def history(
     If there are older ones, the last line, on stderr, has the entry of the ledger that continues the list.
     """
     moves: list[Move] = []
-    with operating(config, project) as operator:
-        slug = lookup.slug_of(operator, workflow)
-        with operator.opened() as repository:
-            lookup.existing(repository, slug)
-            rulebook(repository).find(environment)
-            while True:
-                page, start = pointers.history(
-                    repository, slug, environment, limit=limit - len(moves), start=start
-                )
-                moves += page
-                if start is None or len(moves) == limit:
-                    break
+    slug = lookup.slug_of(operator, workflow)
+    with operator.opened() as repository:
+        lookup.existing(repository, slug)
+        rulebook(repository).find(environment)
+        while True:
+            page, start = pointers.history(
+                repository, slug, environment, limit=limit - len(moves), start=start
+            )
+            moves += page
+            if start is None or len(moves) == limit:
+                break
     rows = [
         (
             move.entry.when,
@@ -303,32 +294,30 @@ def history(
 @click.option("--dry-run", is_flag=True, help="Only show what would change, and what stops it.")
 @in_project
 @as_rows
-@with_config(*WHERE)
+@with_operator
 def promote(
-    config: Config,
+    operator: Operator,
     source: str,
     target: str,
     workflows: tuple[str, ...],
     at: datetime | None,
     message: str,
     dry_run: bool,
-    project: str,
     as_json: bool,
 ) -> None:
     """Move WORKFLOWS in the environment TARGET to their versions in SOURCE: all of them, or none."""
-    with operating(config, project) as operator:
-        if dry_run:
-            _preview(operator, workflows, source, target, at, as_json)
+    if dry_run:
+        _preview(operator, workflows, source, target, at, as_json)
+        return
+    try:
+        if at is not None:
+            made = schedules.promote(operator, workflows, source, target, at, message=message)
+            show_schedules(made, as_json=as_json)
             return
-        try:
-            if at is not None:
-                made = schedules.promote(operator, workflows, source, target, at, message=message)
-                show_schedules(made, as_json=as_json)
-                return
-            promoted = actions.promote(operator, workflows, source, target, message=message)
-        except EnvironmentRefusedError as error:
-            lines = [f"  {slug}: {each.message}" for slug, each in error.refusals]
-            raise error.reworded("\n".join(["nothing was moved:", *lines])) from error
+        promoted = actions.promote(operator, workflows, source, target, message=message)
+    except EnvironmentRefusedError as error:
+        lines = [f"  {slug}: {each.message}" for slug, each in error.refusals]
+        raise error.reworded("\n".join(["nothing was moved:", *lines])) from error
     rows = [
         (each.slug, ledger.show_pointer(each.before) if each.before else None, f"v{each.after.version}")
         for each in promoted

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import functools
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Final
+from typing import Any, Final
 
 import click
 
 from service.caller import Backend, Operator, operator
+from service.cli.terminal import WHERE, with_config
 from service.config import Config
 from service.projects import DEFAULT
 from service.run.bootstrap import OPERATOR, named_project
@@ -33,6 +35,17 @@ def operating(config: Config, project: str) -> Iterator[Operator]:
         with database.as_owner() as tx:
             row = named_project(tx, project)
         yield operator_of(config, database, row)
+
+
+def with_operator(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Decorate a command on a project, which gets an Operator in place of a Config and the project."""
+
+    @functools.wraps(command)
+    def operated(config: Config, *arguments: Any, project: str, **options: Any) -> Any:
+        with operating(config, project) as operator:
+            return command(operator, *arguments, **options)
+
+    return with_config(*WHERE)(operated)
 
 
 @contextmanager

@@ -17,7 +17,8 @@ from gitstore.names import FILE_NAME
 from gitstore.store import ANY
 from service.access import Role
 from service.actions import projects as actions
-from service.cli.operator import APPLICATION, operating, operator_of, owner_transaction
+from service.caller import Operator
+from service.cli.operator import APPLICATION, operating, operator_of, owner_transaction, with_operator
 from service.cli.terminal import WHERE, as_object, as_rows, in_json, one_of, report, show, with_config
 from service.config import Config
 from service.projects import Projects
@@ -291,22 +292,21 @@ def member() -> None:
 @click.argument("user", type=click.UUID)
 @click.option("--role", type=one_of(Role), required=True, help="What the user may do.")
 @as_object
-@with_config(*WHERE)
-def member_add(config: Config, project: str, user: UUID, role: str, as_json: bool) -> None:
+@with_operator
+def member_add(operator: Operator, user: UUID, role: str, as_json: bool) -> None:
     """Give USER, by the id in the claim `sub`, a role in PROJECT, or another one."""
-    with operating(config, project) as operator:
-        row = actions.set_member(operator, str(user), Role(role))
-    facts = {"project": project, "user": row.user_id, "role": row.role}
-    report(f"{row.user_id} is {row.role} of {project}", facts, as_json=as_json)
+    row = actions.set_member(operator, str(user), Role(role))
+    facts = {"project": operator.project.slug, "user": row.user_id, "role": row.role}
+    report(f"{row.user_id} is {row.role} of {operator.project.slug}", facts, as_json=as_json)
 
 
 @member.command("list")
 @click.argument("project")
 @as_rows
-@with_config(*WHERE)
-def member_list(config: Config, project: str, as_json: bool) -> None:
+@with_operator
+def member_list(operator: Operator, as_json: bool) -> None:
     """List the members of PROJECT, oldest first."""
-    with operating(config, project) as operator, operator.reading() as tx:
+    with operator.reading() as tx:
         found = projects.members(tx, operator.project_id)
     heads = ("user", "role", "since")
     show(heads, [(row.user_id, row.role, row.created_at) for row in found], as_json=as_json)
@@ -316,13 +316,12 @@ def member_list(config: Config, project: str, as_json: bool) -> None:
 @click.argument("project")
 @click.argument("user", type=click.UUID)
 @as_object
-@with_config(*WHERE)
-def member_remove(config: Config, project: str, user: UUID, as_json: bool) -> None:
+@with_operator
+def member_remove(operator: Operator, user: UUID, as_json: bool) -> None:
     """Take away the role of USER in PROJECT. The last owner stays."""
-    with operating(config, project) as operator:
-        actions.remove_member(operator, str(user))
-    facts = {"project": project, "user": user, "role": None}
-    report(f"{user} has no role in {project}", facts, as_json=as_json)
+    actions.remove_member(operator, str(user))
+    facts = {"project": operator.project.slug, "user": user, "role": None}
+    report(f"{user} has no role in {operator.project.slug}", facts, as_json=as_json)
 
 
 @click.group()
@@ -354,10 +353,10 @@ def token_create(
 @token.command("list")
 @click.argument("project")
 @as_rows
-@with_config(*WHERE)
-def token_list(config: Config, project: str, as_json: bool) -> None:
+@with_operator
+def token_list(operator: Operator, as_json: bool) -> None:
     """List the tokens of PROJECT, without their secrets."""
-    with operating(config, project) as operator, operator.reading() as tx:
+    with operator.reading() as tx:
         rows = tokens.tokens(tx, operator.project_id)
     heads = ("id", "role", "name", "state", "created", "last used", "expires")
     show(heads, [_token_row(row, datetime.now(UTC)) for row in rows], as_json=as_json)

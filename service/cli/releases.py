@@ -12,10 +12,9 @@ from gitstore.store import ANY
 from service import lookup
 from service.actions import releases as actions
 from service.actions.releases import Choice
-from service.caller import Caller
-from service.cli.operator import in_project, operating
-from service.cli.terminal import WHERE, as_rows, show, with_config
-from service.config import Config
+from service.caller import Caller, Operator
+from service.cli.operator import in_project, with_operator
+from service.cli.terminal import as_rows, show
 from sync import releases
 
 _MOST: Final = 1000
@@ -48,40 +47,38 @@ def release() -> None:
 @click.option("--dry-run", is_flag=True, help="Only show what would change, and what stops it.")
 @in_project
 @as_rows
-@with_config(*WHERE)
+@with_operator
 def create(
-    config: Config,
+    operator: Operator,
     name: str,
     choices: tuple[Choice, ...],
     message: str,
     environment: str,
     dry_run: bool,
-    project: str,
     as_json: bool,
 ) -> None:
     """Publish drafts and make versions current as the release NAME: all of them, or nothing.
 
     VERSION is draft, a number such as 3 or v3, latest or current.
     """
-    with operating(config, project) as operator:
-        if dry_run:
-            _preview(operator, choices, environment, as_json)
-            return
-        try:
-            made = actions.create(operator, name, choices, message=message, environment=environment)
-        except ReleaseRefusedError as error:
-            lines = [f"  {slug}: {each.message}" for slug, each in error.refusals]
-            raise error.reworded("\n".join([f"{name}: nothing was changed:", *lines])) from error
-        _show_items(operator, made.name, as_json)
+    if dry_run:
+        _preview(operator, choices, environment, as_json)
+        return
+    try:
+        made = actions.create(operator, name, choices, message=message, environment=environment)
+    except ReleaseRefusedError as error:
+        lines = [f"  {slug}: {each.message}" for slug, each in error.refusals]
+        raise error.reworded("\n".join([f"{name}: nothing was changed:", *lines])) from error
+    _show_items(operator, made.name, as_json)
 
 
 @release.command("list")
 @in_project
 @as_rows
-@with_config(*WHERE)
-def list_(config: Config, project: str, as_json: bool) -> None:
+@with_operator
+def list_(operator: Operator, as_json: bool) -> None:
     """List the releases of a project, newest first."""
-    with operating(config, project) as operator, operator.reading() as tx:
+    with operator.reading() as tx:
         rows = [
             (
                 row.name,
@@ -102,11 +99,10 @@ def list_(config: Config, project: str, as_json: bool) -> None:
 @click.argument("name")
 @in_project
 @as_rows
-@with_config(*WHERE)
-def show_(config: Config, name: str, project: str, as_json: bool) -> None:
+@with_operator
+def show_(operator: Operator, name: str, as_json: bool) -> None:
     """List the workflows of the release NAME."""
-    with operating(config, project) as operator:
-        _show_items(operator, name, as_json)
+    _show_items(operator, name, as_json)
 
 
 @release.command("rollback")
@@ -115,11 +111,10 @@ def show_(config: Config, name: str, project: str, as_json: bool) -> None:
 @click.option("--force", is_flag=True, help="Also move workflows that have moved since.")
 @in_project
 @as_rows
-@with_config(*WHERE)
-def rollback(config: Config, name: str, message: str, force: bool, project: str, as_json: bool) -> None:
+@with_operator
+def rollback(operator: Operator, name: str, message: str, force: bool, as_json: bool) -> None:
     """Return every workflow of the release NAME to the version that was current before."""
-    with operating(config, project) as operator:
-        returns = actions.roll_back(operator, name, message=message, force=force)
+    returns = actions.roll_back(operator, name, message=message, force=force)
     rows = [(each.slug, str(each.left), str(each.now)) for each in returns]
     show(("workflow", "left", "now"), rows, as_json=as_json)
 

@@ -15,7 +15,8 @@ from gitstore.upstream.refs import Layout
 from service import lookup
 from service.actions import sources as actions
 from service.actions.sources import Webhook
-from service.cli.operator import operating
+from service.caller import Operator
+from service.cli.operator import operating, with_operator
 from service.cli.terminal import (
     WHERE,
     Progress,
@@ -79,10 +80,10 @@ def add(config: Config, project: str, url: str, as_json: bool, **options: Any) -
 @source.command("list")
 @click.argument("project")
 @as_rows
-@with_config(*WHERE)
-def list_(config: Config, project: str, as_json: bool) -> None:
+@with_operator
+def list_(operator: Operator, as_json: bool) -> None:
     """List the sources of PROJECT, and their open divergences."""
-    with operating(config, project) as operator, operator.reading() as tx:
+    with operator.reading() as tx:
         rows = sources.sources(tx, operator.project_id)
         open_ = {row.id: divergences.open_divergences(tx, operator.project_id, row.id) for row in rows}
     heads = [
@@ -106,20 +107,19 @@ def list_(config: Config, project: str, as_json: bool) -> None:
 @click.argument("ref")
 @click.argument("take", type=click.Choice(TAKES))
 @as_object
-@with_config(*WHERE)
-def resolve(config: Config, project: str, source_id: UUID, ref: str, take: str, as_json: bool) -> None:
+@with_operator
+def resolve(operator: Operator, source_id: UUID, ref: str, take: str, as_json: bool) -> None:
     """Resolve the divergence of REF, as listed, between a SOURCE and PROJECT.
 
     For a draft, the next sync takes theirs, or ours is kept. Acknowledge any other ref.
     """
-    with operating(config, project) as operator:
-        with operator.reading() as tx:
-            row = actions.find(tx, operator, str(source_id))
-            open_ = divergences.open_divergences(tx, operator.project_id, row.id)
-        one = next((one for one in open_ if one.ref == ref), None)
-        if one is None:
-            raise lookup.not_found("open divergence", ref, ": see gitstore source list")
-        actions.resolve(operator, str(row.id), str(one.id), take)
+    with operator.reading() as tx:
+        row = actions.find(tx, operator, str(source_id))
+        open_ = divergences.open_divergences(tx, operator.project_id, row.id)
+    one = next((one for one in open_ if one.ref == ref), None)
+    if one is None:
+        raise lookup.not_found("open divergence", ref, ": see gitstore source list")
+    actions.resolve(operator, str(row.id), str(one.id), take)
     line = f"{ref}: the next sync takes theirs" if take == "theirs" else f"{ref}: both sides are kept"
     report(line, {"source": row.id, "ref": ref, "take": take}, as_json=as_json)
 

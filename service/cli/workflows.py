@@ -10,7 +10,8 @@ import click
 from gitstore.states import pointers_on
 from service import lookup
 from service.actions import versions, workflows
-from service.cli.operator import in_project, operating
+from service.caller import Operator
+from service.cli.operator import in_project, operating, with_operator
 from service.cli.terminal import WHERE, as_object, report, with_config
 from service.config import Config
 
@@ -29,14 +30,13 @@ def _reason(*, required: bool = False) -> Callable[[Any], Any]:
 @_reason(required=True)
 @in_project
 @as_object
-@with_config(*WHERE)
-def yank(config: Config, workflow: str, version: str, reason: str, project: str, as_json: bool) -> None:
+@with_operator
+def yank(operator: Operator, workflow: str, version: str, reason: str, as_json: bool) -> None:
     """Withdraw VERSION of WORKFLOW: nothing new selects it. Runs that are pinned to it still read it."""
-    with operating(config, project) as operator:
-        slug = lookup.slug_of(operator, workflow)
-        number = versions.yank(operator, slug, version, reason=reason)
-        with operator.opened() as repository:
-            pointers = pointers_on(repository.state(slug), number)
+    slug = lookup.slug_of(operator, workflow)
+    number = versions.yank(operator, slug, version, reason=reason)
+    with operator.opened() as repository:
+        pointers = pointers_on(repository.state(slug), number)
     facts = {"workflow": slug, "version": number, "yanked": True, "reason": reason, "pointers": pointers}
     left = f"; still on it: {', '.join(pointers)}" if pointers else ""
     report(f"v{number} of {slug} is yanked{left}", facts, as_json=as_json)
@@ -47,12 +47,11 @@ def yank(config: Config, workflow: str, version: str, reason: str, project: str,
 @_VERSION
 @in_project
 @as_object
-@with_config(*WHERE)
-def unyank(config: Config, workflow: str, version: str, project: str, as_json: bool) -> None:
+@with_operator
+def unyank(operator: Operator, workflow: str, version: str, as_json: bool) -> None:
     """Take back the yank of VERSION of WORKFLOW."""
-    with operating(config, project) as operator:
-        slug = lookup.slug_of(operator, workflow)
-        number = versions.unyank(operator, slug, version)
+    slug = lookup.slug_of(operator, workflow)
+    number = versions.unyank(operator, slug, version)
     facts = {"workflow": slug, "version": number, "yanked": False}
     report(f"v{number} of {slug} is not yanked", facts, as_json=as_json)
 
@@ -95,12 +94,11 @@ def describe(
 @_reason()
 @in_project
 @as_object
-@with_config(*WHERE)
-def archive(config: Config, workflow: str, reason: str, project: str, as_json: bool) -> None:
+@with_operator
+def archive(operator: Operator, workflow: str, reason: str, as_json: bool) -> None:
     """Archive WORKFLOW: it runs nothing and takes no change, and lists leave it out. Nothing is lost."""
-    with operating(config, project) as operator:
-        slug = lookup.slug_of(operator, workflow)
-        workflows.archive(operator, slug, reason=reason)
+    slug = lookup.slug_of(operator, workflow)
+    workflows.archive(operator, slug, reason=reason)
     report(f"{slug} is archived", {"workflow": slug, "archived": True}, as_json=as_json)
 
 
@@ -108,15 +106,14 @@ def archive(config: Config, workflow: str, reason: str, project: str, as_json: b
 @_WORKFLOW
 @in_project
 @as_object
-@with_config(*WHERE)
-def unarchive(config: Config, workflow: str, project: str, as_json: bool) -> None:
+@with_operator
+def unarchive(operator: Operator, workflow: str, as_json: bool) -> None:
     """Let the archived WORKFLOW run and be changed again.
 
     A deleted one, named by its slug, exists again, and `gitstore draft restore` reopens its draft.
     """
-    with operating(config, project) as operator:
-        slug = lookup.slug_of(operator, workflow)
-        workflows.unarchive(operator, slug)
+    slug = lookup.slug_of(operator, workflow)
+    workflows.unarchive(operator, slug)
     report(f"{slug} is not archived", {"workflow": slug, "archived": False}, as_json=as_json)
 
 
@@ -126,12 +123,11 @@ def unarchive(config: Config, workflow: str, project: str, as_json: bool) -> Non
 @click.option("--message", default="", help="The reason, which the ledger records.")
 @in_project
 @as_object
-@with_config(*WHERE)
-def rename(config: Config, workflow: str, slug: str, message: str, project: str, as_json: bool) -> None:
+@with_operator
+def rename(operator: Operator, workflow: str, slug: str, message: str, as_json: bool) -> None:
     """Give WORKFLOW another SLUG. Its id and its versions stay; its former addresses redirect."""
-    with operating(config, project) as operator:
-        former = lookup.slug_of(operator, workflow)
-        workflows.rename(operator, former, slug, message=message)
+    former = lookup.slug_of(operator, workflow)
+    workflows.rename(operator, former, slug, message=message)
     report(f"{former} is {slug} now", {"workflow": slug, "former": former}, as_json=as_json)
 
 
@@ -140,13 +136,12 @@ def rename(config: Config, workflow: str, slug: str, message: str, project: str,
 @_reason()
 @in_project
 @as_object
-@with_config(*WHERE)
-def delete(config: Config, workflow: str, reason: str, project: str, as_json: bool) -> None:
+@with_operator
+def delete(operator: Operator, workflow: str, reason: str, as_json: bool) -> None:
     """Delete WORKFLOW, which was never published. Git keeps its draft, and its slug is free.
 
     `gitstore unarchive`, then `gitstore draft restore`, take the deletion back.
     """
-    with operating(config, project) as operator:
-        slug = lookup.slug_of(operator, workflow)
-        workflows.delete(operator, slug, reason=reason)
+    slug = lookup.slug_of(operator, workflow)
+    workflows.delete(operator, slug, reason=reason)
     report(f"{slug} is deleted", {"workflow": slug, "deleted": True}, as_json=as_json)
