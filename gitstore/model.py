@@ -141,8 +141,8 @@ class Definition:
     """A parsed definition.
 
     `value` is the mapping itself, or a list under other rules than MeshHook's; None if JSON has no form for
-    the text (several documents, say), which is then versioned as bytes only. `problems` are its errors and
-    warnings in document order. `digest` is "sha256:<hex>" of its canonical JSON without layout and
+    the text (for example, several documents), which is then versioned as bytes only. `problems` are its
+    errors and warnings in document order. `digest` is "sha256:<hex>" of its canonical JSON without layout and
     editor-only fields, or "sha256-bytes:<hex>" of `raw`. `schema` is the commit of the schema that judged it.
     """
 

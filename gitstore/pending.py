@@ -87,7 +87,8 @@ def decide(
     removals: Sequence[Removal] = (),
     staged: Sequence[ShaFile] = (),
 ) -> list[bytes]:
-    """Write `staged`, and decide that all of `updates` and `removals` happen; `what` says so to people.
+    """Write `staged`, and decide that all of `updates` and `removals` happen; `what` describes that
+    to people.
 
     Return the refs that do not hold their old value: then nothing is decided. Requires the locks of all
     workflows. The unit of work carries the operation out when its block ends.

@@ -82,9 +82,9 @@ def refusals(
             found.append(yanked(repository, slug, number))
         elif rule is not None and rule.hours and (before := rules.before(name)) is not None:
             enough = timedelta(hours=rule.hours)
-            stood = _longest(repository, slug, before, number, when, enough)
-            if stood < enough:
-                shown = f"{stood.total_seconds() / 3600:.1f}"
+            elapsed = _longest(repository, slug, before, number, when, enough)
+            if elapsed < enough:
+                shown = f"{elapsed.total_seconds() / 3600:.1f}"
                 message = (
                     f"v{number} of {slug} was in {before} for {shown} of the {rule.hours} hours that {name} "
                     "requires"

@@ -14,7 +14,7 @@ message is for people, except for its last paragraph:
     Gitstore-Item: stock v7 chosen before=v5,held
     Gitstore-Issuer, -Subject, -On-Behalf-Of        as in a ledger entry
 
-Each item has what its pointer stood on before, so that the release can be rolled back.
+Each item has the version that its pointer was on before, so that the release can be rolled back.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ _POINTER: Final = re.compile(r"(?:none|(v[0-9]+)(?::([0-9]{1,3}),(v[0-9]+):[0-9]
 
 @dataclass(frozen=True, slots=True)
 class Pointer:
-    """What the pointer of a workflow in some environment stands on: as in `Environment`, or on nothing."""
+    """The version of a pointer in some environment: as in `Environment`, or none."""
 
     version: int | None
     held: bool = False
@@ -65,7 +65,7 @@ class Pointer:
         return cls(number, held is not None, int(weight) if weight else 100, other)
 
     def named(self, environment: str) -> Environment | None:
-        """Return the pointer in `environment`, None if it stands on nothing."""
+        """Return the pointer in `environment`, None if it has no version."""
         if self.version is None:
             return None
         return Environment(environment, self.version, self.weight, self.second, self.held)

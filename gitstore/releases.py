@@ -132,7 +132,7 @@ def create(
 
 @dataclass(frozen=True, slots=True)
 class Return:
-    """The way of one pointer back: from what it stood on to what it stands on now."""
+    """The way of one pointer back: the version that it left, and the one that it is on now."""
 
     slug: str
     left: Pointer
@@ -142,9 +142,9 @@ class Return:
 def roll_back(
     store: Store, name: str, actors: Actors, *, message: str = "", force: bool = False
 ) -> list[Return]:
-    """Move every pointer of the release `name` to what it stood on before, in one step.
+    """Move every pointer of the release `name` to the version that it was on before, in one step.
 
-    A pointer that stands there already is left alone. Raises `release_conflict`, with all of them, where
+    A pointer that is there already is left alone. Raises `release_conflict`, with all of them, where
     others have moved since; with `force`, these are moved, too.
     """
     release = find(store, name)
@@ -164,7 +164,7 @@ def roll_back(
                 what = f"{slug} is on {now} by now, not on v{item.version} of the release"
                 refusals.append((slug, ConflictError(Code.RELEASE_CONFLICT, what, current=now.version)))
                 continue
-            # It stood there before, so only what happened to the version since counts.
+            # It was there before, so only what happened to the version since counts.
             back = item.before.named(release.environment)
             versions = back.versions if back is not None else ()
             reasons = pointers.refusals(store, Rulebook(), state, CURRENT, versions, authorship.when)

@@ -1,7 +1,7 @@
 """The schema of a project in Git: a chain of commits that only gitstore appends to, one for each change.
 
 A commit has the schema as `schema.json`, byte for byte as it was sent; without that file, it removes the
-schema. Author and date tell who changed it, and when. Ledger entries of versions name the commit that judged
+schema. Its author and date are those of the change. Ledger entries of versions name the commit that judged
 them, so no commit of the chain is ever dropped.
 """
 

@@ -102,7 +102,7 @@ def newest_usable(repository: Repository, state: WorkflowState) -> int | None:
 def yank(store: Store, slug: str, number: int, actors: Actors, *, reason: str) -> list[str]:
     """Withdraw version `number`: nothing new selects it, and what reads it by number still may.
 
-    Return the names of the pointers that stand on it, which stay. Yanking it again writes nothing.
+    Return the names of the pointers on it, which stay. Yanking it again writes nothing.
     """
     if not reason.strip():
         raise MalformedError("a reason is required: readers of the version see it")
@@ -126,7 +126,7 @@ def unyank(store: Store, slug: str, number: int, actors: Actors, *, reason: str 
 
 
 def pointers_on(state: WorkflowState | LedgerEntry, number: int | None) -> list[str]:
-    """Return the names of the pointers that stand on version `number`: `current` first."""
+    """Return the names of the pointers on version `number`: `current` first."""
     environments = [each.name for each in state.environments if number in each.versions]
     return [*(["current"] if state.current == number else []), *environments]
 

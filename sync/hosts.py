@@ -1,8 +1,9 @@
 """Grant a host's roles read access to the tables: the roles that Supabase's PostgREST assumes for a request.
 
 `authenticated` is a signed-in user, who sees rows by the same policies as `gitstore_user`. `service_role`
-stands for the host's own servers and sees every project. Neither can write, because every write goes through
-Git. Only missing grants are made, so that running it again after an upgrade covers new tables and views.
+is that of the host's own servers, which see every project. Neither can write, because every write goes
+through Git. Only missing grants are made, so that running it again after an upgrade covers new tables and
+views.
 """
 
 from __future__ import annotations

@@ -61,7 +61,7 @@ def listen(
                     for notice in connection.notifies(timeout=_STOP_SECONDS, stop_after=1):
                         heard(notice.payload)
         except psycopg.Error:
-            # Meanwhile the loop itself looks for work, and reports the error.
+            # Until then, the loop itself looks for work, and reports the error.
             stop.wait(_RETRY_SECONDS)
 
 

@@ -41,7 +41,7 @@ class ReleaseRow:
 
 @dataclass(frozen=True, slots=True)
 class ItemRow:
-    """A row of gitstore.release_items: a version, and what the pointer stood on before."""
+    """A row of gitstore.release_items: a version, and the version that its pointer was on before."""
 
     release_id: UUID
     workflow_id: UUID
@@ -63,7 +63,7 @@ class ShownItem(ItemRow):
 
 @dataclass(frozen=True, slots=True)
 class ShownRelease(ReleaseRow):
-    """A release, with its number of workflows and how many of them still stand on its version."""
+    """A release, with its number of workflows and how many of them are still on its version."""
 
     workflows: int
     standing: int

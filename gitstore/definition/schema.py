@@ -1,4 +1,4 @@
-"""JSON Schemas (2020-12) that projects bring: what is wrong with one, and what a definition violates.
+"""JSON Schemas (2020-12) of projects: the flaws of a schema, and what a definition violates.
 
 A schema is untrusted. Its size and depth are limited before it is used, its regular expressions take linear
 time, and nothing that it refers to is fetched. It can still ask for time that is exponential in the depth of

@@ -80,7 +80,7 @@ def _message(error: ValueError) -> str:
 
 
 def _listed(errors: Iterable[Any]) -> dict[str, Any]:
-    """Return the errors, each once: a schema may say the same in several places."""
+    """Return the errors, each once: a schema may state the same in several places."""
     rest = iter(errors)
     first = [(list(error.instance_path), _message(error)) for error in islice(rest, _MOST_FOUND)]
     distinct = list({json.dumps(found): found for found in first}.values())

@@ -71,7 +71,7 @@ def preview(caller: Caller, choices: Sequence[Choice], environment: str = CURREN
 
 
 def roll_back(caller: Caller, name: str, *, message: str = "", force: bool = False) -> Sequence[Return]:
-    """Return every pointer of the release `name` to what it stood on before."""
+    """Return every pointer of the release `name` to the version that it was on before."""
     count = partial(caller.services.count_release, outcome="rolled_back")
     with caller.acting(Event.RELEASE_ROLLED_BACK, None, count, release=name) as (store, facts):
         _authorize(caller, store, release_commit.find(store, name).environment)

@@ -213,7 +213,7 @@ class BlamedVersion(http.Answer):
 
 
 class BlamePage(http.Answer):
-    """A page compares at most 200 versions. Of what two pages tell about an element, the first is right."""
+    """A page compares at most 200 versions. If two pages differ on an element, the first one is right."""
 
     version: int = Field(description="the version whose elements these are")
     elements: list[BlamedElement]
@@ -223,7 +223,7 @@ class BlamePage(http.Answer):
 
 @blame.get("/workflows/<id>/blame", **declares(200, BlamePage, "Link", errors=(422,)))
 def blame_version(path: WorkflowPath, query: BlameQuery) -> Response:
-    """Tell which version last changed each node, edge and field of a version."""
+    """Return which version last changed each node, edge and field of a version."""
     caller = enter(Permission.READ, f"reading {clip(path.id)}", project=query.project)
     page = comparison.blame_of(caller, path.id, query.version, query.cursor, query.node)
     elements = [

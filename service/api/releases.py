@@ -109,9 +109,9 @@ class ReleaseItem(Answer):
     version_number: int
     version_id: UUID
     published: bool = Field(description="whether this release published it")
-    before: int | None = Field(description="the version on which the pointer stood before")
+    before: int | None = Field(description="the version that the pointer was on before")
     before_held: bool
-    now: int | None = Field(description="the version on which the pointer stands now")
+    now: int | None = Field(description="the version that the pointer is on now")
 
 
 class FullRelease(Release):
@@ -147,13 +147,13 @@ class ReleasePreview(Answer):
 
 class Returned(Answer):
     workflow: str
-    left: int | None = Field(description="the version on which the pointer stood")
-    now: int | None = Field(description="the version on which it stands now")
+    left: int | None = Field(description="the version that the pointer was on")
+    now: int | None = Field(description="the version that it is on now")
     held: bool
 
 
 class RolledBack(Answer):
-    returned: list[Returned] = Field(description="empty if every pointer stood there already")
+    returned: list[Returned] = Field(description="empty if every pointer was there already")
 
 
 class ReleasePath(Parameters):

@@ -32,7 +32,7 @@ class YankedState(Answer):
     reason: str
     by: str
     at: datetime
-    pointers: list[str] = Field(description="what stands on the version and stays there, such as `current`")
+    pointers: list[str] = Field(description="the pointers on the version, which stay, such as `current`")
 
 
 class Annotation(Answer):

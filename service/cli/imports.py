@@ -20,7 +20,7 @@ from gitstore.names import check_slug, is_slug, slug_from
 from gitstore.upstream.definition_files import DefinitionFiles
 from gitstore.upstream.recorded import Load, RecordedImport, RecordedWorkflow, Result, compare
 from service.cli.operator import APPLICATION
-from service.cli.terminal import WHERE, Progress, as_object, in_json, say, with_config
+from service.cli.terminal import WHERE, Progress, as_object, in_json, print_line, with_config
 from service.config import Config
 from service.projects import Projects
 from service.run.bootstrap import OPERATOR, create_project
@@ -79,7 +79,7 @@ def meshhook_command(
             importing.report.add(slug, None, notes)
             importing.run(here, slug, Rules.MESHHOOK, workflows, source.load, as_it_runs=True)
         if not keep_leftovers:
-            importing.report.tell(
+            importing.report.print(
                 f"left out what the editor left in {_count(len(source.stripped), 'definition')}"
             )
     importing.report.close()
@@ -143,10 +143,10 @@ class _Report:
     drafts: int = 0
     refused: int = 0
 
-    def tell(self, line: str) -> None:
+    def print(self, line: str) -> None:
         self.lines.append(line)
         if not self.as_json:
-            say(line)
+            print_line(line)
 
     def add(self, project: str, workflow: str | None, result: Result) -> None:
         """Print the lines of `result`, which is about one workflow or, without one, about the project."""
@@ -157,11 +157,11 @@ class _Report:
         self.invalid += len(result.invalid)
         self.refused += len(result.refused)
         for number, reason in result.invalid.items():
-            self.tell(f"{project}: {prefix}v{number} is recorded as invalid: {reason}")
+            self.print(f"{project}: {prefix}v{number} is recorded as invalid: {reason}")
         for line in result.refused:
-            self.tell(f"{project}: not imported: {prefix}{line}")
+            self.print(f"{project}: not imported: {prefix}{line}")
         for line in result.kept:
-            self.tell(f"{project}: {prefix}{line}")
+            self.print(f"{project}: {prefix}{line}")
 
     def close(self) -> None:
         """Print the totals. Exits with status 1 if something was not imported."""
@@ -244,11 +244,13 @@ class _Import:
         self, identity: UUID, slug: str, name: str, rules: Rules, owner: UUID | None
     ) -> Project | None:
         if self.report.dry_run:
-            self.report.tell(f"{slug}: would create the project")
+            self.report.print(f"{slug}: would create the project")
             return None
         with self.database.as_owner() as tx:
             made = create_project(tx, self.projects, identity, slug, name, rules, owner=owner)
-        self.report.tell(f"{slug}: created the project {identity}{f', of the user {owner}' if owner else ''}")
+        self.report.print(
+            f"{slug}: created the project {identity}{f', of the user {owner}' if owner else ''}"
+        )
         return made
 
 

@@ -272,7 +272,7 @@ def _address(config: Config, row: Project) -> str:
 
 
 def _facts(config: Config, row: Project) -> dict[str, object]:
-    """Return what the JSON of a command says of a project."""
+    """Return a project for the JSON of a command."""
     names = ("id", "slug", "name", "rules", "owner", "archived_at", "file_name", "activate_invalid")
     return {**{name: getattr(row, name) for name in names}, "url": _address(config, row)}
 

@@ -169,7 +169,7 @@ def sync(config: Config, project: str, source_id: UUID | None, as_json: bool) ->
             result = _sync(config, operator.services.database, row)
             results.append((row, result))
             if not as_json:
-                _tell(row, result)
+                _print(row, result)
     if as_json:
         click.echo(in_json([_facts(row, result) for row, result in results]))
     sys.exit(1 if any(result is not None and result.error for _, result in results) else 0)
@@ -200,7 +200,7 @@ def _facts(row: Source, result: Result | None) -> dict[str, object]:
     }
 
 
-def _tell(row: Source, result: Result | None) -> None:
+def _print(row: Source, result: Result | None) -> None:
     if result is None:
         click.echo(f"{row.url}: already being synced by a worker: see gitstore source list")
         return

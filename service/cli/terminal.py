@@ -136,7 +136,7 @@ class Progress:
             self._bar = None
 
 
-def say(line: str, *, err: bool = False) -> None:
+def print_line(line: str, *, err: bool = False) -> None:
     """Print a line above the progress bar, if there is one."""
     if "tqdm" not in sys.modules:
         click.echo(line, err=err)
@@ -157,7 +157,7 @@ as_object = click.option("--json", "as_json", is_flag=True, help="Print JSON: an
 
 def report(line: str, facts: Mapping[str, object], *, as_json: bool) -> None:
     """Print a result as a line, or its facts as a JSON object."""
-    say(in_json(facts) if as_json else line)
+    print_line(in_json(facts) if as_json else line)
 
 
 def show(heads: Sequence[str], rows: Iterable[Sequence[object]], *, as_json: bool) -> None:

@@ -25,8 +25,8 @@ from service.cli.terminal import (
     as_object,
     as_rows,
     in_json,
+    print_line,
     report,
-    say,
     show,
     with_config,
 )
@@ -131,7 +131,7 @@ def verify(config: Config, project: str | None, full: bool, as_json: bool) -> No
             for line in differences(database, projects, one, full=full):
                 found.append((one.slug, line))
                 if not as_json:
-                    say(f"{one.slug}: {line}")
+                    print_line(f"{one.slug}: {line}")
             if full:
                 _note(database, projects, one)
     if as_json:
@@ -237,10 +237,10 @@ def repair(
     """
     projects, done, left = Projects(config), list[str](), list[str]()
 
-    def tell(lines: list[str], line: str) -> None:
+    def record(lines: list[str], line: str) -> None:
         lines.append(line)
         if not as_json:
-            say(line if lines is done else line.replace(": ", ": remaining: ", 1), err=lines is left)
+            print_line(line if lines is done else line.replace(": ", ": remaining: ", 1), err=lines is left)
 
     with connected(config, APPLICATION) as database:
         wanted = _wanted(database, project)
@@ -249,17 +249,17 @@ def repair(
         for one in wanted:
             if new_repository and projects.missing(one):
                 projects.init(one.id)
-                tell(done, f"{one.slug}: created an empty repository at {projects.path(one.id)}")
+                record(done, f"{one.slug}: created an empty repository at {projects.path(one.id)}")
             with closing(projects.reader(one)) as repository:
                 writes = MirrorUnitOfWork(database, repository)
                 for line in repairing.repair(writes, Progress(f"repairing {one.slug}")):
-                    tell(done, f"{one.slug}: {line}")
+                    record(done, f"{one.slug}: {line}")
                 for slug, number in start_above:
                     following = repairing.start_above(writes, slug, number, OPERATOR)
                     unknown = "" if repository.exists(slug) else " (this workflow does not exist yet)"
-                    tell(done, f"{one.slug}: the next version of {slug} is v{following}{unknown}")
+                    record(done, f"{one.slug}: the next version of {slug} is v{following}{unknown}")
             for line in differences(database, projects, one):
-                tell(left, f"{one.slug}: {line}")
+                record(left, f"{one.slug}: {line}")
     if as_json:
         click.echo(in_json({"repaired": done, "remaining": left}))
     elif not done and not left:
@@ -293,9 +293,11 @@ def gc(config: Config, project: str | None, as_json: bool) -> None:
             if as_json:
                 continue
             if done is None:
-                say(f"{one.slug}: another gc is already running", err=True)
+                print_line(f"{one.slug}: another gc is already running", err=True)
             else:
-                say(f"{one.slug}: pruned {_count(done.pruned, 'object')}, {_count(done.packs, 'pack')}")
+                print_line(
+                    f"{one.slug}: pruned {_count(done.pruned, 'object')}, {_count(done.packs, 'pack')}"
+                )
         progress(len(wanted), len(wanted))
     if as_json:
         show(("project", "busy", "pruned", "packs"), rows, as_json=True)

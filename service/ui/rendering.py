@@ -96,7 +96,7 @@ def refusal(error: GitstoreError) -> Response:
 
 
 def _typed() -> str:
-    """Return the definition in a refused form, to be copied: going back does not always bring it back."""
+    """Return the definition in a refused form, to be copied: going back does not always restore it."""
     try:
         return request.form.get("definition", "")
     except RequestEntityTooLarge:

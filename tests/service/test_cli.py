@@ -31,7 +31,7 @@ from gitstore.unit_of_work import FileUnitOfWork
 from service.access import digest, is_token
 from service.cli.main import commands
 from service.cli.manual import EXAMPLES, FAILURES
-from service.cli.terminal import Progress, say
+from service.cli.terminal import Progress, print_line
 from service.config import Config
 from service.projects import Projects
 from sync import catalog
@@ -579,7 +579,7 @@ def test_a_bar_shows_progress_on_a_terminal_alone() -> None:
         progress = Progress("verifying team", stream)
         for done in range(4):
             progress(done, 3)
-            say("a line")
+            print_line("a line")
         progress(0, 0)
         shown = stream.getvalue()
         if stream.isatty():
