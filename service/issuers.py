@@ -12,7 +12,6 @@ import binascii
 import json
 import re
 import time
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any, Final, TypeGuard
 from uuid import NAMESPACE_URL, UUID, uuid5
@@ -117,13 +116,10 @@ def is_jwt(text: str) -> bool:
 class Verifier:
     """Verifies users' tokens. Safe to share between threads."""
 
-    def __init__(
-        self, issuers: Issuers | None, *, most_waiting: int = 2, clock: Callable[[], float] = time.time
-    ) -> None:
+    def __init__(self, issuers: Issuers | None, *, most_waiting: int = 2) -> None:
         """`most_waiting` is the number of requests that may wait at once for an issuer's keys."""
         self._issuers = {issuer.issuer: issuer for issuer in issuers.all} if issuers else {}
         self._first = next(iter(self._issuers), None)
-        self._clock = clock
         self._sets = {
             issuer.issuer: KeySet(issuer.issuer, fetcher(issuer.jwks_url), most_waiting=most_waiting)
             for issuer in self._issuers.values()
@@ -153,7 +149,7 @@ class Verifier:
         return keys.keys(header["alg"], header.get("kid")) if keys and header["alg"] in PUBLIC else []
 
     def _checked(self, issuer: Issuer, claims: dict[str, Any]) -> User:
-        now = self._clock()
+        now = time.time()
         audience, expires, role = claims.get("aud"), claims.get("exp"), claims.get("role", "authenticated")
         subject: Any = claims.get("sub")
         if issuer.audience not in (audience if isinstance(audience, list) else [audience]):

@@ -151,9 +151,9 @@ def delete(tx: Transaction, workflow: UUID, commits: Collection[str]) -> None:
     tx.value(query, workflow=workflow, commits=list(commits))
 
 
-def idle(tx: Transaction, age: timedelta, limit: int = SLICE) -> list[Autosave]:
-    """Return rows that have not changed for `age`, the oldest first. Requires the tables' owner."""
-    return tx.rows(Autosave, _IDLE, age=age, limit=limit)
+def idle(tx: Transaction, age: timedelta) -> list[Autosave]:
+    """Return the oldest SLICE rows that have not changed for `age`. Requires the tables' owner."""
+    return tx.rows(Autosave, _IDLE, age=age, limit=SLICE)
 
 
 def commit(tx: Transaction, row: Autosave, committed: str) -> None:

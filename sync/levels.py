@@ -1,9 +1,9 @@
 """Feature levels, and the plan of an upgrade: expand while older processes serve, contract at the end.
 
 A migration only adds. What a process of an older release could not understand (a kind of ledger entry, a ref,
-a form of claims) has a level, and is written only where `has_reached` says so. `gitstore migrate --finish`
-raises the level that Postgres records, once no older process runs. A database without a project, in which no
-older process has anything to do, gets the newest level at once.
+a form of claims) has a level, and is written only where every process understands it. `gitstore migrate
+--finish` raises the level that Postgres records, once no older process runs. A database without a project, in
+which no older process has anything to do, gets the newest level at once.
 """
 
 from __future__ import annotations
@@ -49,11 +49,6 @@ _ESTIMATE: Final[LiteralString] = """
 def level(tx: Transaction) -> int:
     """Return the feature level of this gitstore."""
     return int(tx.value(_LEVEL))
-
-
-def has_reached(tx: Transaction, wanted: Level) -> bool:
-    """Return whether every process understands what `wanted` introduced, so that it may be written."""
-    return level(tx) >= wanted
 
 
 def raise_level(tx: Transaction, wanted: int = NEWEST) -> bool:

@@ -14,7 +14,6 @@ from sync.db import Transaction
 
 Sort = Literal["slug", "name", "updated", "published"]
 Filter = Literal["running", "held", "draft", "problems", "idle", "mine"]
-SORTS: Final[tuple[Sort, ...]] = get_args(Sort)
 FILTERS: Final[tuple[Filter, ...]] = get_args(Filter)
 Archived = Literal["false", "true", "only"]
 ARCHIVED: Final[tuple[Archived, ...]] = get_args(Archived)

@@ -11,7 +11,7 @@ asks for a password, so that it appears in no URL, no argument and no history.
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from ipaddress import ip_address
@@ -56,7 +56,7 @@ class Setup:
     notes: tuple[str, ...] = ()
 
 
-def set_up(config: Config, database: Database, *, new_id: Callable[[], UUID] = uuid4) -> Setup:
+def set_up(config: Config, database: Database) -> Setup:
     """Create the project `default`, its repository, and the owner's token and its file, unless they exist.
 
     Where there are other projects, a missing `default` is not created.
@@ -71,7 +71,7 @@ def set_up(config: Config, database: Database, *, new_id: Callable[[], UUID] = u
         if project is None and not known:
             # A new database, with the only repository of an older database that was lost.
             adopted = unclaimed.pop() if len(unclaimed) == 1 else None
-            project = create_project(transaction, projects, adopted or new_id(), DEFAULT, "Default")
+            project = create_project(transaction, projects, adopted or uuid4(), DEFAULT, "Default")
             if adopted:
                 notes.append(
                     f"this database is new; the existing repository {adopted}.git is now that of the project "

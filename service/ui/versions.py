@@ -273,10 +273,9 @@ class Summaries:
     New ones are computed within a time limit: definitions may be large, and a page must not be slow.
     """
 
-    def __init__(self, clock: Callable[[], float] = time.perf_counter) -> None:
+    def __init__(self) -> None:
         self._known: dict[Key, str] = {}
         self._lock = threading.Lock()
-        self._clock = clock
 
     def of(
         self,
@@ -296,9 +295,9 @@ class Summaries:
         }
         lacking = [number for number, key in keys.items() if key not in self._known]
         definitions = catalog.definitions(tx, {row.id for number in lacking for row in pairs[number]})
-        deadline = self._clock() + _SECONDS
+        deadline = time.perf_counter() + _SECONDS
         for number in lacking:
-            if self._clock() > deadline:
+            if time.perf_counter() > deadline:
                 break
             old, new = (definitions.get(row.id) for row in pairs[number])
             sentence = "can't be parsed"
