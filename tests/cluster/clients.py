@@ -15,6 +15,7 @@ import threading
 import time
 import urllib.request
 from collections import Counter
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -45,6 +46,7 @@ class Clients:
     caller: Caller
     out: Path
     folder: Path
+    until: Path | None = None
     lock: threading.Lock = field(default_factory=threading.Lock)
     failures: Counter[str] = field(default_factory=Counter)
 
@@ -55,6 +57,13 @@ class Clients:
     def failed(self, cause: str) -> None:
         with self.lock:
             self.failures[cause[:160]] += 1
+
+    def turns(self, count: int) -> Iterator[int]:
+        """Yield 0, 1, …: `count` numbers, and on until the file `until` exists."""
+        index = 0
+        while index < count or (self.until is not None and not self.until.exists()):
+            yield index
+            index += 1
 
     # HTTP
 
@@ -67,9 +76,9 @@ class Clients:
             status, answer = self._post(f"/workflows/{slug}/versions/publish", body, match=match)
             if status in (200, 201):
                 break
-            if status == 404:  # the first version of a workflow needs the workflow
+            if "workflow_not_found" in answer:  # its first version needs it
                 self._post("/workflows", json.dumps({"slug": slug, "definition": definition(mark)}).encode())
-            elif 400 <= status < 500 and status not in (408, 409, 412, 429):
+            elif 400 <= status < 500 and status not in (404, 408, 409, 412, 429):
                 raise BrokenError(f"publish {slug}: {status} {answer}")
             match = status in (409, 412)  # the draft of an attempt that did not come to its end
             self.failed(f"publish {status} {answer}")
@@ -133,7 +142,7 @@ class Clients:
 
 def publisher(clients: Clients, number: int, count: int) -> None:
     """Publish `count` versions: most to a workflow of its own, every fourth to one that all share."""
-    for index in range(count):
+    for index in clients.turns(count):
         slug = SHARED if index % 4 == 3 else f"http-{number}"
         clients.publish(slug, f"h{number}-{index}")
 
@@ -141,7 +150,7 @@ def publisher(clients: Clients, number: int, count: int) -> None:
 def pusher(clients: Clients, number: int, count: int) -> None:
     """Push a draft, and a tag that publishes it, `count` times."""
     author, slug = clients.clone(f"pusher{number}"), f"git-{number}"
-    for index in range(count):
+    for index in clients.turns(count):
         began, mark = time.time(), f"g{number}-{index}"
         author.draft(slug, definition(mark))
         author.tag(slug, index + 1, mark)
@@ -157,7 +166,7 @@ def race(clients: Clients, count: int) -> None:
     """Let two authors push different tags of one name at the same time; both get a definite answer."""
     authors = [clients.clone(f"racer{which}") for which in (1, 2)]
     with ThreadPoolExecutor(2) as pool:
-        for index in range(count):
+        for index in clients.turns(count):
             slug, began = "race", time.time()
             first, second = authors
             first.draft(slug, definition(f"r-{index}"))
@@ -188,10 +197,11 @@ def main() -> None:
     parser.add_argument("--pushers", type=int, default=1)
     parser.add_argument("--pushes", type=int, default=5, help="of each pusher")
     parser.add_argument("--races", type=int, default=3)
+    parser.add_argument("--until", type=Path, help="go on beyond the counts until this file exists")
     given = parser.parse_args()
     caller = Caller(given.url, "default", os.environ["GITSTORE_TEST_TOKEN"])
     given.folder.mkdir()
-    clients = Clients(caller, given.out, given.folder)
+    clients = Clients(caller, given.out, given.folder, given.until)
     with ThreadPoolExecutor(given.publishers + given.pushers + 1) as pool:
         running = [
             pool.submit(publisher, clients, number, given.publishes) for number in range(given.publishers)

@@ -61,7 +61,7 @@ class Cluster:
     @property
     def data(self) -> Path:
         """The data folder, through the mount of the first node."""
-        return self.mounts[self.nodes[0].name] / "data"
+        return self.mounts[self.nodes[0].name]
 
     @property
     def token(self) -> str:
@@ -70,7 +70,7 @@ class Cluster:
     def settings(self, node: Machine) -> dict[str, str]:
         return environment(
             DATABASE_URL=self.databases.url,
-            GITSTORE_DATA=str(self.mounts[node.name] / "data"),
+            GITSTORE_DATA=str(self.mounts[node.name]),
             GITSTORE_BIND=f"{node.address}:{PORT}",
             GITSTORE_PUBLIC_URL=self.url,
             GITSTORE_TRUSTED_PROXIES=self.proxy.address,

@@ -11,6 +11,7 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
+from gitstore.system import wait_until
 from tests.cluster.machines import Machine, is_mounted, run, wait_for
 
 NAME = "gitstore"
@@ -76,6 +77,7 @@ class Volume:
             for part in ("--xlator-option", f"management.{name}={value}")
         ]
         files = (f"--log-file={brick.folder}/logs/glusterd.log", f"--pid-file={brick.folder}/run/pid")
+        self._socket(brick).unlink(missing_ok=True)  # of one that was killed
         brick.start("glusterd", *pairs, *files, "--no-daemon")
         wait_for(self._socket(brick).exists, brick.log())
 
@@ -92,13 +94,22 @@ class Volume:
         wait_for(lambda: is_mounted(where), machine.log("mount.log"))
         return process
 
-    def is_healed(self) -> bool:
-        """Return whether no brick has an entry that others lack."""
-        output = self._gluster("volume", "heal", NAME, "info", "summary", check=False)
-        counts = [
-            line.rpartition(":")[2].strip() for line in output.splitlines() if line.startswith("Total Number")
-        ]
-        return len(counts) == len(self.bricks) and set(counts) == {"0"}
+    def heal_state(self) -> str:
+        """Return what the servers count as not healed, for each brick.
+
+        It is asked of glusterd: `heal info` starts a program that finds glusterd at its usual path alone.
+        """
+        return self._gluster("volume", "heal", NAME, "statistics", "heal-count", check=False)
+
+    def wait_until_healed(self, seconds: float) -> None:
+        """Fail unless no brick has an entry that others lack, within `seconds`."""
+        zero = "Number of entries: 0"
+
+        def is_healed() -> bool:
+            return self.heal_state().splitlines().count(zero) == len(self.bricks)
+
+        if not wait_until(is_healed, seconds, 1):
+            raise AssertionError(f"the volume does not heal: {self.heal_state()}")
 
     def _are_peers(self) -> bool:
         """Return whether each machine is connected to each other one."""
