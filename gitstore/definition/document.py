@@ -24,6 +24,7 @@ from gitstore.budget import spending
 from gitstore.definition import json_reader, yaml_reader, yaml_writer
 from gitstore.definition.builder import NO_ENVELOPE, AbortParse, Marks, Source, SyntaxErrors
 from gitstore.definition.elements import Finding, meaning, without_leftovers
+from gitstore.definition.json_reader import DoubtError
 from gitstore.definition.quoting import clip, quote
 from gitstore.definition.rules.graph_rules import check
 from gitstore.definition.schema import LIMITS as SCHEMA_LIMITS
@@ -151,41 +152,48 @@ def parse(
 ) -> Definition:
     """Parse the definition in `raw`, the content of a file called `file_name`.
 
-    Its problems are the findings of `rules` and of `schema`, in document order; none if not `judged`, which
-    takes a third of the time. Other rules than MeshHook's accept a text that JSON has no form for, with a
-    warning; with a schema, which cannot judge it, an error.
+    Its problems are the findings of `rules` and of `schema`, in document order; none if not `judged`. Other
+    rules than MeshHook's accept a text that JSON has no form for, with a warning; with a schema, which cannot
+    judge it, an error.
     Raises `definition_unparsable`, with every syntax error as data `problems`.
     """
-    try:
-        is_json, any_text = _is_json(file_name), rules is not Rules.MESHHOOK
-        if not judged and not is_json and (value := _plain_value(raw, limits.under(rules))) is not None:
-            return Definition(
-                raw, value, digest(value, rules), schema=schema.commit if schema is not None else None
-            )
+    is_json, any_text = _is_json(file_name), rules is not Rules.MESHHOOK
+    judge = schema.commit if schema is not None else None
+    value = _plain_value(raw, limits.under(rules), is_json=is_json)
+    found, more = _judged(value, rules, schema) if judged and value is not None else ([], 0)
+    if value is not None and not found and not more:
+        return Definition(raw, value, digest(value, rules), schema=judge)
+    try:  # again, as problems need positions
         document = read(raw, limits.under(rules), is_json=is_json, bytes_only=any_text)
-        value = _root(document, rules)
+        root = _root(document, rules)
     except Unparsable as error:
         message = f"{file_name} can't be read: {error.summary}"
         raise InvalidDefinitionError(Code.DEFINITION_UNPARSABLE, message, problems=error.problems) from None
-    judge = schema.commit if schema is not None else None
     if document.no_json is not None:
         unfit = replace(document.no_json, error=schema is not None)
         return Definition(raw, None, bytes_digest(raw), Problems.of([unfit]), judge)
-    problems = Problems()
-    if not judged:
-        pass
-    elif rules is Rules.MESHHOOK:
-        problems = _problems(document, list(check(value)))
-    elif schema is not None:
-        problems = _problems(document, *violations(schema, value))
-    return Definition(raw, value, digest(value, rules), problems, judge)
+    if judged and value is None:
+        found, more = _judged(root, rules, schema)
+    problems = _problems(document, found, more)
+    return Definition(raw, root, digest(root, rules), problems, judge)
 
 
-def _plain_value(raw: bytes, limits: Limits) -> dict[str, Any] | None:
-    """Return the value of YAML without a need for positions; None for a text that `read` must look at."""
-    with suppress(UnicodeDecodeError):
+def _judged(value: Any, rules: Rules, schema: Schema | None) -> tuple[Sequence[Finding], int]:
+    """Return the findings of `rules` and of `schema`, and the number of errors beyond those listed."""
+    if rules is Rules.MESHHOOK:
+        return list(check(value)), 0
+    return violations(schema, value) if schema is not None else ([], 0)
+
+
+def _plain_value(raw: bytes, limits: Limits, *, is_json: bool) -> dict[str, Any] | None:
+    """Return the mapping in `raw`, without positions; None for a text that `read` must look at."""
+    with suppress(UnicodeDecodeError, DoubtError):
         if len(raw) <= limits.definition:
-            return yaml_reader.plain_value(raw.removeprefix(codecs.BOM_UTF8).decode(), limits)
+            text = raw.removeprefix(codecs.BOM_UTF8).decode()
+            if not is_json:
+                return yaml_reader.plain_value(text, limits)
+            value = json_reader.plain_value(text, limits)
+            return value if isinstance(value, dict) else None
     return None
 
 
@@ -209,6 +217,8 @@ def parse_json(raw: bytes, limits: Limits) -> Any:
     The caller limits the size of the body; the limits include an allowance for the parts around a definition.
     """
     around = replace(limits, definition=max(len(raw), limits.definition))
+    with suppress(UnicodeDecodeError, DoubtError):
+        return json_reader.plain_value(raw.removeprefix(codecs.BOM_UTF8).decode(), limits, _ENVELOPE)
     try:
         return read(raw, around, is_json=True, envelope=_ENVELOPE).value
     except Unparsable as error:

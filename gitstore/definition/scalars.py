@@ -15,7 +15,7 @@ TAG_PREFIX = "tag:yaml.org,2002:"
 LARGEST_INTEGER = 2**53 - 1
 """Beyond this, JSON numbers lose precision (RFC 8785, section 3.2.2.3; RFC 7493, section 2.2)."""
 
-_LITERALS = {
+LITERALS = {
     **dict.fromkeys(("null", "Null", "NULL", "~", "")),
     **dict.fromkeys(("true", "True", "TRUE"), True),
     **dict.fromkeys(("false", "False", "FALSE"), False),
@@ -45,8 +45,8 @@ def resolve(text: str) -> Any:
     """Return the value of a plain scalar. Raises `ScalarError` for a number that JSON cannot represent."""
     if text and text[0] not in MAY_MEAN_MORE:
         return text
-    if text in _LITERALS:
-        return _LITERALS[text]
+    if text in LITERALS:
+        return LITERALS[text]
     if _INTEGER.fullmatch(text):
         return integer(text)
     for pattern, base in ((_OCTAL, 8), (_HEXADECIMAL, 16)):

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from gitstore.definition import document, yaml_reader
+from gitstore.definition import document, json_reader, yaml_reader
 from gitstore.definition.document import Unparsable, read
 from gitstore.model import Limits, Problem, Rules
 
@@ -26,23 +26,28 @@ def yaml_value(text: str | bytes, limits: Limits = LIMITS) -> Any:
     return value
 
 
-def plain_value(raw: bytes, limits: Limits = LIMITS) -> str:
+def plain_value(raw: bytes, limits: Limits = LIMITS, *, is_json: bool = False) -> str:
     """The value by the reader without positions, as JSON; "null" if it leaves the text to the other."""
+    reader = json_reader if is_json else yaml_reader
     try:
-        return json.dumps(yaml_reader.plain_value(raw.removeprefix(codecs.BOM_UTF8).decode(), limits))
-    except UnicodeDecodeError:
+        return json.dumps(reader.plain_value(raw.removeprefix(codecs.BOM_UTF8).decode(), limits))
+    except (UnicodeDecodeError, json_reader.DoubtError):
         return "null"
 
 
 def json_value(text: str | bytes, limits: Limits = LIMITS) -> Any:
-    return read(text.encode() if isinstance(text, str) else text, limits, is_json=True).value
+    raw = text.encode() if isinstance(text, str) else text
+    value = read(raw, limits, is_json=True).value
+    plain = plain_value(raw, limits, is_json=True)
+    assert plain in ("null", json.dumps(value)), "both readers give the same value"
+    return value
 
 
 def problems_in(text: str | bytes, *, is_json: bool = False, limits: Limits = LIMITS) -> list[Problem]:
     raw = text.encode() if isinstance(text, str) else text
     with pytest.raises(Unparsable) as caught:
         read(raw, limits, is_json=is_json)
-    assert is_json or len(raw) > limits.definition or plain_value(raw, limits) == "null"
+    assert len(raw) > limits.definition or plain_value(raw, limits, is_json=is_json) == "null"
     return caught.value.problems
 
 

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import json
+import random
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from gitstore.definition.document import read
-from tests.gitstore.parsed import LIMITS, json_value, places, problems_in, yaml_value
+from gitstore.definition import block_reader, document
+from gitstore.definition.document import Unparsable, read
+from gitstore.model import Limits
+from tests.gitstore.parsed import LIMITS, json_value, places, plain_value, problems_in, yaml_value
+from tests.helpers import definition as sample
 
 # What YAML means
 
@@ -331,3 +337,47 @@ def test_a_node_is_found_by_its_path() -> None:
     assert place("b", 0, "gone", "deeper") == (2, (3, 5))
     assert place("b", 7) == (1, (3, 3))
     assert place("c", "z") == (1, (5, 4))
+
+
+# The readers of values alone
+
+
+LINES = (
+    "a: 1", "b:", "- c: x", "- d:", "e: 'x: y'", 'f: "g"', "h: {}", "- []", "- i", "j: k#l", "m: n:o",
+    "p: q ", "r: null", "true: x", "~: x", '"s": t', "u: [v]", "w: |", "  x", "# y", "", "z: -0", "A: 0x1F",
+    "B: 1.5", "C: 9007199254740993", "D: é", "E: F: G", "- - H", "? I", "J: &K L", "M: *K", "---",
+    "N: 'it''s'", "O: \tP", "- Q: R", "S: 2024-01-01", "T: 00", "-", "U: @V", "W: $X", "Y: 12 x",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_lines_in_any_order_have_the_value_of_yaml(seed: int) -> None:
+    """Whichever reader takes them; a text that it refuses is left to the other one."""
+    chance, taken = random.Random(seed), 0  # noqa: S311
+    for _ in range(400):
+        lines = chance.choices(LINES[: chance.randint(9, len(LINES))], k=chance.randint(1, 6))
+        text = "a: 0\n" + "\n".join(chance.choice(("", "", "  ", "    ")) + line for line in lines)
+        taken += plain_value(text.encode()) != "null"
+        try:
+            yaml_value(text)
+        except Unparsable:
+            assert plain_value(text.encode()) == "null"
+    assert taken
+
+
+def test_a_usual_definition_is_read_line_by_line() -> None:
+    text = document.dump(sample(), "workflow.yaml").decode()
+    value = block_reader.value_of(text, LIMITS)
+    assert value == yaml_value(text)
+    assert block_reader.value_of(text, replace(LIMITS, depth=3)) is None
+    assert block_reader.value_of(text, replace(LIMITS, nodes=9)) is None
+
+
+@pytest.mark.parametrize("limits", [Limits(depth=2), Limits(nodes=4)])
+@pytest.mark.parametrize("text", ["a:\n  b:\n    c: 1\n", "a:\n  b: {}\n", "a:\n  b: 1\n", "a:\n- {}\n"])
+def test_limits_are_those_of_the_other_reader(limits: Limits, text: str) -> None:
+    try:
+        value = json.dumps(read(text.encode(), limits, is_json=False).value)
+    except Unparsable:
+        value = "null"
+    assert plain_value(text.encode(), limits) == value
