@@ -52,12 +52,22 @@ def summary_of(a: Any, b: Any, rules: Rules) -> str:
         return TOO_MUCH
 
 
-def what_changes(repository: Repository, slug: str, before: bytes | None, after: Definition) -> str:
-    """Summarize the change from the commit `before` to `after`; "" if they are equal or not comparable."""
+def what_changes(
+    repository: Repository,
+    slug: str,
+    before: bytes | None,
+    after: Definition,
+    *,
+    old: Definition | None = None,
+) -> str:
+    """Summarize the change from the commit `before` to `after`; "" if they are equal or not comparable.
+
+    `old` is the definition of `before`, if it is known.
+    """
     if before is None:
         return ""
     try:
-        old = repository.definition(before, slug)
+        old = old or repository.definition(before, slug)
     except GitstoreError:
         return ""  # an imported version may hold a definition that does not parse
     if old.value is None or after.value is None:

@@ -7,7 +7,7 @@ The protocol is git-receive-pack's (gitprotocol-pack(5), gitprotocol-http(5)); d
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from io import BytesIO
@@ -63,7 +63,7 @@ _BAND_SIZE = 65_515  # side-band-64k: 65,520 with the length and the band's numb
 _STATUS, _PROGRESS, _FATAL = 1, 2, 3
 _DRAINED, _CHUNK = 32 * 2**20, 2**16  # bytes of a refused request that are read, so that git reads the answer
 _UNSURE = frozenset({Code.INTEGRITY, Code.WRONG_NUMBER})
-_SUMMARIZING = 5.0  # seconds of CPU time for the summaries in one report; thousands of versions take less
+_SUMMARIZING = 0.5  # seconds of CPU time for the summaries in one report: some thousand, of small definitions
 
 
 @dataclass
@@ -169,6 +169,7 @@ class Receiver:
         summaries: dict[VersionRef, str] = {}
         published = [v for v in verdicts if v.refusal is None and v.effect is Effect.PUBLISH]
         previous = self._predecessors([v.target for v in published if isinstance(v.target, VersionRef)])
+        pushed = {(v.target.slug, v.commit): v.definition for v in published if v.target}
         with budget.limited(_SUMMARIZING):  # writing has lifted the budget of the request
             for verdict in published:
                 # The push is complete: a failed summary must not make it look failed.
@@ -176,7 +177,7 @@ class Receiver:
                     budget.check()
                     match verdict.target, verdict.definition:
                         case VersionRef(slug) as version, Definition() as after:
-                            change = self._change(slug, previous[version], verdict.commit, after)
+                            change = self._change(slug, previous[version], verdict.commit, after, pushed)
                             summaries[version] = change
         return summaries
 
@@ -191,12 +192,20 @@ class Receiver:
                 found |= {VersionRef(slug, number): previous[number] for number in of}
         return found
 
-    def _change(self, slug: str, previous: int, commit: bytes, after: Definition) -> str:
+    def _change(
+        self,
+        slug: str,
+        previous: int,
+        commit: bytes,
+        after: Definition,
+        pushed: Mapping[tuple[str, bytes], Definition | None],
+    ) -> str:
+        """Summarize the change of a version; the definitions of `pushed` commits need not be parsed again."""
         tag = self._store.refs.read(self._store.tag(slug, previous)) if previous else None
         before = self._store.objects.peel(tag)[0] if tag else None
         if before is not None and self._holds_same(slug, before, commit):
             return f"nothing changed since v{previous}"
-        return what_changes(self._store, slug, before, after)
+        return what_changes(self._store, slug, before, after, old=pushed.get((slug, before or b"")))
 
     def _holds_same(self, slug: str, before: bytes, after: bytes) -> bool:
         """Return whether two commits hold the same bytes as the definition of `slug`."""
