@@ -280,7 +280,8 @@ def plan(
     planned = PromotionPlan()
     for slug in sorted(set(slugs)):
         try:
-            state = _existing(repository, slug)
+            repository.check_exists(slug)
+            state = repository.state(slug)
             found = state_of(state, source)
             if found is None:
                 message = f"{slug} has no version in {source}: move one there first"
@@ -357,11 +358,6 @@ def promote(
             if stale := changes.decide(store, f"Promote {source} to {target}", change_sets):
                 raise changes.concurrent_update(stale)
         return planned.promotions
-
-
-def _existing(repository: Repository, slug: str) -> WorkflowState:
-    repository.check_exists(slug)
-    return repository.state(slug)
 
 
 # The rules of a project

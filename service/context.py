@@ -8,7 +8,6 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from typing import Final, cast
 from uuid import UUID, uuid4
 
@@ -114,17 +113,14 @@ def caller_of(principal: Principal, door: str) -> Caller:
 
     Raises `forbidden` or `malformed` if it acts for a user, and may not, or does not name the user in text.
     """
-    admission = partial(_admit_definitions, principal)
     user = request.headers.get(ON_BEHALF_OF)
     if user is not None:
         check_acting(principal)
         if not _SANE_USER.fullmatch(user):
             raise MalformedError(f"{ON_BEHALF_OF} names a user in 1 to 200 visible ASCII characters")
-    return Caller(services(), principal, origin(principal, door), admission, user)
-
-
-def _admit_definitions(principal: Principal, size: int) -> None:
-    admit(principal, definitions=size)
+    return Caller(
+        services(), principal, origin(principal, door), lambda size: admit(principal, definitions=size), user
+    )
 
 
 def enter(permission: Permission, what: str, *, project: str | None = None) -> Caller:

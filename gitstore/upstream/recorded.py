@@ -366,7 +366,12 @@ class _Batch:
         if newest is None or newest.held:
             return
         active = [version.number for version in self._workflow.versions if version.active]
-        here = [number for number in active if self._is_here(number)]
+        refs, slug = self._store.refs, self._workflow.slug
+        here = (
+            number
+            for number in active
+            if number in self._result.published or refs.read(self._store.tag(slug, number)) is not None
+        )
         wanted = max(here, default=None)
         if wanted == newest.current:
             return
@@ -376,10 +381,6 @@ class _Batch:
             return
         kind = LedgerKind.CLEARED if wanted is None else LedgerKind.CURRENT
         self._change.append(kind, version=wanted, current=wanted, held=False)
-
-    def _is_here(self, number: int) -> bool:
-        written = number in self._result.published
-        return written or self._store.refs.read(self._store.tag(self._workflow.slug, number)) is not None
 
     def write(self) -> None:
         if self._change.commits:

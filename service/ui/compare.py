@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final
@@ -17,7 +16,7 @@ from gitstore.diff.values import ABSENT, Change, Op, steps
 from gitstore.errors import InvalidDefinitionError, TooLargeError
 from gitstore.model import Permission, Rules
 from service import lookup
-from service.comparison import Sides, compare, files, sides
+from service.comparison import compare, files, sides
 from service.ui.graph import draw_difference
 from service.ui.rendering import blueprint
 from service.ui.texts import side_by_side
@@ -62,7 +61,8 @@ def show_difference(slug: str) -> Response:
     with caller.reading() as tx:
         workflow = lookup.workflow(tx, caller, slug)
         versions = sides(tx, workflow, request.args.get("from") or None, request.args.get("to") or None)
-        choices = catalog.history(tx, workflow.id, limit=_CHOICES).rows
+        newest = catalog.history(tx, workflow.id, limit=_CHOICES).rows
+    choices = {row.id: row for row in (*newest, *versions)}
     lookup.admit(caller, workflow.slug, *(each.version_number for each in versions))
     difference, sentence = None, ""
     with caller.opened() as repository:
@@ -79,7 +79,7 @@ def show_difference(slug: str) -> Response:
         workflow=workflow,
         old=versions[0],
         new=versions[1],
-        choices=_with(choices, versions),
+        choices=sorted(choices.values(), key=lambda row: row.version_number, reverse=True),
         layout=layout,
         sentence=sentence,
         graph=graph,
@@ -94,12 +94,6 @@ def show_difference(slug: str) -> Response:
             "layout": "true" if layout else None,
         },
     )
-
-
-def _with(choices: Sequence[catalog.Version], versions: Sides) -> list[catalog.Version]:
-    """Return the versions to choose from: the newest versions, and those that are shown."""
-    known = {row.id: row for row in (*choices, *versions)}
-    return sorted(known.values(), key=lambda row: row.version_number, reverse=True)
 
 
 # List of changes

@@ -243,12 +243,13 @@ def _merged(
         message = "one is a mapping, and the other a list"
         raise InvalidDefinitionError(Code.DEFINITION_UNPARSABLE, message)
     merged = merged_with(chosen) if chosen else every
-    return merged.definition.raw.decode(), [_choice(one, chosen.get(one.path)) for one in every.conflicts]
-
-
-def _choice(conflict: Conflict, taken: Side | None) -> Choice:
-    base, ours, theirs = (_shown(value) for value in (conflict.base, conflict.ours, conflict.theirs))
-    return Choice(conflict.path, _place(conflict), base, ours, theirs, taken.value if taken else "")
+    choices = [
+        Choice(
+            one.path, _place(one), *map(_shown, (one.base, one.ours, one.theirs)), chosen.get(one.path, "")
+        )
+        for one in every.conflicts
+    ]
+    return merged.definition.raw.decode(), choices
 
 
 def _place(conflict: Conflict) -> str:

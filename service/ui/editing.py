@@ -81,7 +81,8 @@ def edit(slug: str) -> Response:
         began, source = _commit_to_edit(repository, state)
         file = drafts.file_in(repository, slug, began)
         text = file.raw.decode(errors="replace")
-        start = Start(text, _etag(state), base, source, lossless=text.encode() == file.raw, began=began)
+        etag = state.draft if state.draft_open and state.draft else ""
+        start = Start(text, etag, base, source, lossless=text.encode() == file.raw, began=began)
         unsaved = [row for row in autosaves.own(caller, slug) if row.definition != text or row.message]
         resumed = next((row for row in unsaved if row.base_commit == request.args.get("unsaved")), None)
         if resumed is not None:
@@ -229,10 +230,6 @@ def _editor(
 
 def _listed(problems: Problems) -> dict[str, Any]:
     return {"problems": [errors.problem_json(one) for one in problems], "problems_total": problems.total}
-
-
-def _etag(state: WorkflowState) -> str:
-    return state.draft if state.draft_open and state.draft else ""
 
 
 def _commit_to_edit(repository: Repository, state: WorkflowState) -> tuple[str, str]:

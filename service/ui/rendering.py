@@ -150,14 +150,10 @@ def _compress(response: Response) -> Response:
     if response.is_streamed or response.mimetype not in _COMPRESSED or response.content_encoding:
         return response
     response.vary.add("Accept-Encoding")
-    if accepts_gzip() and (response.content_length or 0) >= _WORTH_IT:
+    if request.accept_encodings["gzip"] > 0 and (response.content_length or 0) >= _WORTH_IT:
         response.set_data(compressed(response.get_data()))
         response.content_encoding = "gzip"
     return response
-
-
-def accepts_gzip() -> bool:
-    return request.accept_encodings["gzip"] > 0
 
 
 @cache
