@@ -41,8 +41,16 @@ from gitstore.policy import (
 )
 from gitstore.policy_facts import Authorize, PushFacts, in_a_shallow_clone
 from gitstore.push.report import PushReport
-from gitstore.push.request import CAPABILITY, ZERO, PushOptions, Request, read_options, read_request
-from gitstore.push.slices import Slice, divide
+from gitstore.push.request import (
+    CAPABILITY,
+    ZERO,
+    PushOptions,
+    Request,
+    Slice,
+    divide,
+    read_options,
+    read_request,
+)
 from gitstore.repository import Repository
 from gitstore.store import Store
 from gitstore.unit_of_work import check_count

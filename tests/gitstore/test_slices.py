@@ -9,8 +9,7 @@ from hypothesis import strategies as st
 from gitstore import names
 from gitstore.errors import BusyError, IntegrityError
 from gitstore.policy import Command
-from gitstore.push import slices
-from gitstore.push.slices import MOST_COMMANDS, MOST_WORKFLOWS, Slice, divide
+from gitstore.push.request import MOST_COMMANDS, MOST_WORKFLOWS, Slice, divide
 
 OID = b"1" * 40
 
@@ -80,5 +79,5 @@ def test_only_a_contradiction_removes_its_workflow_from_a_slice() -> None:
 
 
 def test_the_limits_are_those_of_the_module(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(slices, "MOST_WORKFLOWS", 2)
+    monkeypatch.setattr("gitstore.push.request.MOST_WORKFLOWS", 2)
     assert [len(part.slugs) for part in divide(map(draft, "abc"))] == [2, 1]

@@ -21,7 +21,6 @@ from gitstore.drafts import Content
 from gitstore.errors import Code, GitstoreError, UnavailableError
 from gitstore.git.cleanup import sweep
 from gitstore.model import LedgerEntry
-from gitstore.push import slices
 from gitstore.store import Store
 from sync import rows
 from sync.integrity import verify
@@ -41,8 +40,8 @@ def tmp_path(ram_path: Path) -> Path:
 
 @pytest.fixture
 def small_slices(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(slices, "MOST_WORKFLOWS", 4)
-    monkeypatch.setattr(slices, "MOST_COMMANDS", 8)
+    monkeypatch.setattr("gitstore.push.request.MOST_WORKFLOWS", 4)
+    monkeypatch.setattr("gitstore.push.request.MOST_COMMANDS", 8)
 
 
 class Watched:
