@@ -150,10 +150,10 @@ def differences(tx: Transaction, repository: Repository, slugs: Sequence[str] | 
 
 def correct(tx: Transaction, repository: Repository) -> None:
     """Write the rows that differ, and delete those of pointers that the ledgers lack. During upkeep."""
+    stored = _stored(tx, repository.project)
     for slug in list(differences(tx, repository)):
-        workflow, derived = repository.identity(slug), _derived(repository, slug)
-        stored = _stored(tx, repository.project).get(workflow, {})
-        write(tx, workflow, {**dict.fromkeys(stored), **derived})
+        workflow = repository.identity(slug)
+        write(tx, workflow, {**dict.fromkeys(stored.get(workflow, {})), **_derived(repository, slug)})
 
 
 def _derived(repository: Repository, slug: str) -> dict[str, EnvironmentRow]:
