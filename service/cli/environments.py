@@ -19,7 +19,7 @@ from service.access import Role
 from service.actions import environments as actions
 from service.actions import schedules
 from service.caller import Caller, Operator
-from service.cli.operator import in_project, with_operator
+from service.cli.operator import in_project, with_message, with_operator
 from service.cli.terminal import as_object, as_rows, report, show
 from sync import environments
 from sync import schedules as schedule_rows
@@ -69,7 +69,7 @@ def list_schedules(operator: Operator, workflow: str | None, as_json: bool) -> N
 @schedule.command("publish")
 @click.argument("workflow")
 @click.option("--at", type=_Time(), required=True, help="2030-01-31T22:00Z, or without Z in local time.")
-@click.option("--message", default="", help="The reason, which the ledger records.")
+@with_message
 @click.option("--not-current", is_flag=True, help="The current version stays as it is.")
 @in_project
 @as_rows
@@ -106,9 +106,6 @@ def _schedule(row: ShownSchedule) -> tuple[object, ...]:
     return (
         row.id, row.slug, row.kind, row.environment, version, row.at, row.state, row.actor_name, row.reason
     )  # fmt: skip
-
-
-_MESSAGE = click.option("--message", default="", help="The reason, which the ledger records.")
 
 
 class _Rules(click.ParamType[EnvironmentRule]):
@@ -194,7 +191,7 @@ def list_(operator: Operator, workflow: str | None, as_json: bool) -> None:
 @click.argument("versions", type=_Weight(), nargs=-1, required=True, metavar="VERSION[=PERCENT]...")
 @click.option("--hold", is_flag=True, help="Publications leave the pointer where it is.")
 @AT
-@_MESSAGE
+@with_message
 @in_project
 @as_rows
 @with_operator
@@ -221,7 +218,7 @@ def set_(
 @env.command("unset")
 @click.argument("workflow")
 @click.argument("environment")
-@_MESSAGE
+@with_message
 @in_project
 @as_rows
 @with_operator
@@ -290,7 +287,7 @@ def history(
 @click.argument("target")
 @click.argument("workflows", nargs=-1, required=True, metavar="WORKFLOW...")
 @AT
-@_MESSAGE
+@with_message
 @click.option("--dry-run", is_flag=True, help="Only show what would change, and what stops it.")
 @in_project
 @as_rows

@@ -23,6 +23,9 @@ APPLICATION: Final = "gitstore cli"
 in_project = click.option("--project", default=DEFAULT, show_default=True, help="The project.")
 """Decorate a command on a project with the option that names it."""
 
+with_message = click.option("--message", default="", help="The reason, which the ledger records.")
+"""Decorate a command that records a reason."""
+
 
 def operator_of(config: Config, database: Database, project: Project) -> Operator:
     return operator(Backend.of(config, database), project, OPERATOR)

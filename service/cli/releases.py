@@ -13,7 +13,7 @@ from service import lookup
 from service.actions import releases as actions
 from service.actions.releases import Choice
 from service.caller import Caller, Operator
-from service.cli.operator import in_project, with_operator
+from service.cli.operator import in_project, with_message, with_operator
 from service.cli.terminal import as_rows, show
 from sync import releases
 
@@ -42,7 +42,7 @@ def release() -> None:
 @release.command("create")
 @click.argument("name")
 @click.argument("choices", type=_Choices(), nargs=-1, required=True, metavar="SLUG=VERSION...")
-@click.option("--message", default="", help="The reason, which the ledger records.")
+@with_message
 @click.option("--env", "environment", default=CURRENT, show_default=True, help="The environment to move in.")
 @click.option("--dry-run", is_flag=True, help="Only show what would change, and what stops it.")
 @in_project
@@ -107,7 +107,7 @@ def show_(operator: Operator, name: str, as_json: bool) -> None:
 
 @release.command("rollback")
 @click.argument("name")
-@click.option("--message", default="", help="The reason, which the ledger records.")
+@with_message
 @click.option("--force", is_flag=True, help="Also move workflows that have moved since.")
 @in_project
 @as_rows

@@ -11,7 +11,7 @@ from gitstore.states import pointers_on
 from service import lookup
 from service.actions import versions, workflows
 from service.caller import Operator
-from service.cli.operator import in_project, operating, with_operator
+from service.cli.operator import in_project, operating, with_message, with_operator
 from service.cli.terminal import WHERE, as_object, report, with_config
 from service.config import Config
 
@@ -120,7 +120,7 @@ def unarchive(operator: Operator, workflow: str, as_json: bool) -> None:
 @click.command("rename")
 @_WORKFLOW
 @click.argument("slug")
-@click.option("--message", default="", help="The reason, which the ledger records.")
+@with_message
 @in_project
 @as_object
 @with_operator
