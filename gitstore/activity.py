@@ -25,7 +25,7 @@ MOST_COMMITS: Final = 500
 
 
 class Kind(StrEnum):
-    """What happened. A ledger entry that a newer gitstore wrote has a word of its own."""
+    """The kind of a happening. A ledger entry that a newer gitstore wrote has a word of its own."""
 
     CREATED = "created"
     DESCRIBED = "described"
@@ -53,7 +53,7 @@ class Kind(StrEnum):
 
 
 class Topic(StrEnum):
-    """What a happening is about. A pointer is that of an environment, or `current`."""
+    """The subject of a happening. A pointer is that of an environment, or `current`."""
 
     DRAFTS = "drafts"
     VERSIONS = "versions"
@@ -123,7 +123,7 @@ class Happening:
 
     @property
     def topic(self) -> Topic | None:
-        """What it is about; None for a kind that a newer gitstore wrote."""
+        """The subject; None for a kind that a newer gitstore wrote."""
         return _TOPICS.get(self.kind)
 
     @property
@@ -134,7 +134,7 @@ class Happening:
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a page continues: the next entry of the ledger, commit of the draft, and id of another list."""
+    """The next entries of a page: of the ledger, commit of the draft, and id of another list."""
 
     ledger: str | None
     draft: str | None

@@ -259,7 +259,7 @@ class Promotion:
 
 @dataclass(slots=True)
 class PromotionPlan:
-    """What a promotion would do, and what refuses it: pairs of a slug and an error."""
+    """The moves of a promotion, and the reasons against it: pairs of a slug and an error."""
 
     promotions: list[Promotion] = field(default_factory=list)
     refusals: list[tuple[str, GitstoreError]] = field(default_factory=list)

@@ -37,7 +37,7 @@ from gitstore.unit_of_work import MOST_WORKFLOWS
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """What a release shall have of the workflow `slug`: a version, or the open draft.
+    """The version of the workflow `slug` that a release shall have, or its open draft.
 
     `draft` is the draft's commit that the caller has seen, or ANY.
     """
@@ -60,7 +60,7 @@ class Planned:
 
 @dataclass(slots=True)
 class Plan:
-    """What a release would do, and what refuses it: pairs of a slug and an error."""
+    """The items of a release, and the reasons against it: pairs of a slug and an error."""
 
     items: list[Planned] = field(default_factory=list)
     refusals: list[tuple[str, GitstoreError]] = field(default_factory=list)

@@ -72,7 +72,7 @@ def history(repository: Repository) -> Iterator[SchemaChange]:
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """What a schema finds in the open drafts: `failing` have errors, `untried` were not looked at in time."""
+    """The open drafts under a schema: `failing` have errors; for `untried` of them, time did not suffice."""
 
     failing: dict[str, Problems]
     tried: int

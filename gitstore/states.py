@@ -26,7 +26,7 @@ _STATES: Final = (LedgerKind.YANKED, LedgerKind.UNYANKED)
 
 @dataclass(frozen=True, slots=True)
 class VersionState:
-    """What has changed about a version since its publication.
+    """The changes of a version since its publication.
 
     `yank` is the entry that yanked it, None if it is not yanked; `annotations` are the entries that gave it
     titles and notes, the newest first.

@@ -78,7 +78,7 @@ class Principal(Identity):
 
 @dataclass(frozen=True, slots=True)
 class Who:
-    """Who acted, as Git records it: the display name, and what kind of actor has it."""
+    """An actor, as Git records it: the display name, and the kind of actor that has it."""
 
     name: str
     kind: Literal["token", "user", "operator", "source"]

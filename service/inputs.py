@@ -196,7 +196,7 @@ class UpdateWorkflow(Body):
 
 
 class Annotate(Body):
-    """What is not given stays as it is; null removes it."""
+    """Absent keys are left unchanged; null removes a text."""
 
     title: Annotated[str, StringConstraints(max_length=200)] | None = None
     notes: Text | None = None
@@ -207,7 +207,7 @@ class NewProject(Body):
 
 
 class ProjectSettings(NewProject):
-    """What the page changes of a project."""
+    """The settings of a project that the page changes."""
 
     rules: model.Rules = Field(strict=False)
 

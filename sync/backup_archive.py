@@ -70,7 +70,7 @@ class BackedUp(_Model):
 
 
 class Manifest(_Model):
-    """What a backup holds. `migration` is the number of the newest migration of its database.
+    """The content of a backup. `migration` is the number of the newest migration of its database.
 
     `salt` is that of the key made from the passphrase; None where the secrets are left out.
     """

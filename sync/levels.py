@@ -22,7 +22,7 @@ from sync.db import Transaction
 
 
 class Level(IntEnum):
-    """What the level permits, beyond that of the level before."""
+    """The feature levels. Each permits one thing more than the level before."""
 
     FIRST = 0
     """The forms of 0.1.0."""
@@ -69,7 +69,7 @@ def raise_unused(connection: Connection[TupleRow]) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Locking:
-    """What a migration does to a table that exists: `kind` is a key of `EFFECTS`; `rows` is an estimate."""
+    """The effect of a migration on an existing table: `kind` is a key of `EFFECTS`; `rows` is an estimate."""
 
     table: str
     kind: str

@@ -80,9 +80,10 @@ class ListedWorkflow(Workflow):
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """What a list of workflows shows. `person` and `email` are those of the reader, for the filter `mine`.
+    """The selection and the order of a list of workflows.
 
-    `archived` workflows are left out, included, or shown alone.
+    `person` and `email` are those of the reader, for the filter `mine`. `archived` workflows are left out,
+    included, or shown alone.
     """
 
     q: str = ""
@@ -151,7 +152,7 @@ def _found(tx: Transaction, project: UUID, wanted: Wanted) -> tuple[LiteralStrin
 
 @dataclass(frozen=True, slots=True)
 class VersionsWanted:
-    """What a history shows: words of the message, an author or publisher, and a time span."""
+    """The selection of a history: words of the message, an author or publisher, and a time span."""
 
     q: str = ""
     author: str = ""

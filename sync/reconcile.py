@@ -45,7 +45,7 @@ _WITHOUT_CURRENT: Final[LiteralString] = _ROWS + " and w.current_version_id is n
 
 @dataclass(frozen=True, slots=True)
 class _Row:
-    """What the row of a workflow records of its refs and its ledger."""
+    """The refs and the state of the ledger in the row of a workflow."""
 
     slug: str
     draft_commit: str | None

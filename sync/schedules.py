@@ -29,7 +29,7 @@ LATEST: Final = timedelta(hours=1)
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What a schedule does, and for whom. `kind` is publish, move or promote.
+    """The change that a schedule makes, and its author. `kind` is publish, move or promote.
 
     A publication is that of `draft_commit`; it makes the version current if `activate`. A move is to
     `version_number`, which has `weight` percent if there is a `second_number`. `ledger_oid` is the newest

@@ -26,7 +26,7 @@ from sync import catalog
 
 @dataclass(frozen=True, slots=True)
 class Preview:
-    """What a promotion, or one move, would do: each with a summary of what changes; and what refuses it."""
+    """The moves of a promotion, each with a summary of what changes, and the reasons against it."""
 
     promotions: Sequence[tuple[Promotion, str]]
     refusals: Sequence[tuple[str, GitstoreError]]

@@ -25,7 +25,7 @@ from sync import catalog
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """What a caller wants of the workflow `name` (a slug or an id): a version, or the draft it has seen."""
+    """The version of the workflow `name` (a slug or an id) that a caller wants, or the draft it has seen."""
 
     name: str
     version: int | str | None = None
@@ -34,7 +34,7 @@ class Choice:
 
 @dataclass(frozen=True, slots=True)
 class Preview:
-    """What a release would do: each item with a summary of what changes, and what refuses it by workflow."""
+    """The items of a release, each with a summary of what changes, and the reasons against it by workflow."""
 
     items: Sequence[tuple[Item, str]]
     refusals: Sequence[tuple[str, GitstoreError]]

@@ -102,7 +102,7 @@ def _change(repository: Repository, slug: str, before: str, after: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Typed:
-    """What someone typed, after opening the commit `began`, "" if that is unknown.
+    """The text that an author typed after opening the commit `began`, "" if that is unknown.
 
     `etag` is the draft's commit that the editor showed, "" if no draft was open, and `base` the latest
     version that this draft built on.

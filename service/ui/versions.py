@@ -225,7 +225,7 @@ class VersionView:
     graph: Graph | None
     problems: Problems
     beginning: Text | None = None
-    """Of the text, instead of a graph."""
+    """The first lines of the text, instead of a graph."""
 
     @property
     def narrow(self) -> bool:
