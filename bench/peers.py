@@ -319,7 +319,9 @@ def serving_git(root: Path, folder: Path) -> Iterator[tuple[int, int]]:
     settings.write_text(
         _LIGHTTPD.format(root=root, port=port, log=log, backend=f"{backend}/git-http-backend")
     )
-    with subprocess.Popen([server, "-D", "-f", str(settings)], env=environment()) as child:
+    # It ends its workers by a signal to its whole process group, which must not be ours.
+    command = [server, "-D", "-f", str(settings)]
+    with subprocess.Popen(command, env=environment(), start_new_session=True) as child:
         try:
             until(lambda: child.poll() is not None or _listens(port), f"it does not answer: see {log}")
             assert child.poll() is None, log.read_text()
