@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.stories.guide import DOCS, blocks_in
 from tests.stories.instance import Author, Caller, Service, definition
 
 
@@ -273,6 +274,38 @@ def test_the_ledger_can_be_fetched(ann: Author) -> None:
     assert "owner of" in log
     refused = ann.push("--force", "HEAD:refs/ledger/a")
     assert not refused.ok
+
+
+def test_one_workflow_is_fetched_alone(ann: Author, owner: Caller, tmp_path: Path) -> None:
+    """By the lines of docs/git.md: git asks for no other refs, and pulls and pushes as a clone does."""
+    for slug in ("orders", "orders-2"):
+        ann.draft(slug, definition(slug))
+        ann.tag(slug, 1)
+    assert ann.push("drafts/orders", "orders/v1", "drafts/orders-2", "orders-2/v1").ok
+    (lines,) = blocks_in((DOCS / "git.md").read_text().partition("### One workflow alone")[2])
+    script = lines.text.replace("http://<host>/<project>.git", ann.remote)
+    Author(tmp_path, owner).paste(f"export GIT_TRACE_PACKET={tmp_path}/packets\n{script}")
+    asked = re.findall(r"fetch> ref-prefix (\S+)", (tmp_path / "packets").read_text())
+    assert asked
+    assert [prefix for prefix in asked if "orders" not in prefix] == []
+    alone = Author(tmp_path / "orders", owner)
+    assert alone.git("for-each-ref", "--format=%(refname)").splitlines() == [
+        "refs/heads/drafts/orders", "refs/remotes/origin/drafts/orders", "refs/tags/orders/v1"
+    ]  # fmt: skip
+
+    commit = alone.draft("orders", definition("two"))
+    alone.tag("orders", 2)
+    pushed = alone.push("drafts/orders", "orders/v2")
+    assert pushed.ok, pushed.output
+    assert owner.definition("orders", 2) == definition("two").encode()
+    ann.git("checkout", "-q", "drafts/orders")
+    ann.git("pull", "-q", "origin", "drafts/orders")
+    ann.draft("orders", definition("three"))
+    ann.tag("orders", 3)
+    assert ann.push("drafts/orders", "orders/v3").ok
+    alone.git("pull", "-q")
+    assert alone.git("rev-parse", "HEAD~1") == commit
+    assert alone.git("tag").split() == ["orders/v1", "orders/v2", "orders/v3"]
 
 
 def test_a_clone_checks_out_the_newest_draft(ann: Author, owner: Caller, tmp_path: Path) -> None:
