@@ -1,10 +1,11 @@
 """gitstore beside what people would use instead, in one run: `make bench`.
 
-    uv run python -m bench [--small | --full] [--only NAME ...] [--sizes 10,1000] [--list]
+    uv run python -m bench [--small | --full | --tiny] [--only NAME ...] [--sizes 10,1000] [--list]
 
 A small run (the default) takes about two minutes, with projects of 10 and 1,000 versions; a full one fifteen,
-with up to 100,000. The projects are made at the first run, and kept in bench/.cache. Results are printed, and
-written to bench/results: a table, JSON, and a plot of every figure relative to its bar.
+with up to 100,000; a tiny one shows that the measures work. The projects are made at the first run, and kept
+in bench/.cache. Results are printed, and written to bench/results: a table, JSON, and a plot of every figure
+relative to its bar.
 """
 
 from __future__ import annotations
@@ -17,13 +18,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from bench import costs, fetches, pushes, reads, report, writes
+from bench import costs, environments, fetches, memory, pushes, reads, report, seeds, writes
+from bench.measures import FULL, MEASURES, SMALL, TINY, Form, Measure
 from bench.peers import SkippedError
 from bench.report import Row
-from bench.rig import FULL, MEASURES, SMALL, TINY, Form, Measure, Rig
+from bench.rig import Rig
 
-_MODULES = [module.__name__ for module in (reads, writes, pushes, fetches, costs)]
-RESULTS = Path(__file__).parent / "results"
+_MODULES = [module.__name__ for module in (reads, writes, environments, pushes, fetches, costs, memory)]
+HERE = Path(__file__).parent
 
 
 def run(rig: Rig, measures: Sequence[Measure]) -> Iterator[Row]:
@@ -64,6 +66,7 @@ def main() -> None:
         forms.add_argument(f"--{one.name}", dest="form", action="store_const", const=one, default=SMALL)
     parser.add_argument("--only", nargs="+", default=[], metavar="NAME", help="names, or their beginnings")
     parser.add_argument("--sizes", help="numbers of versions, such as 10,10000")
+    parser.add_argument("--folder", type=Path, default=HERE, help="for .cache and results, instead of bench")
     parser.add_argument("--list", action="store_true", help="list the measures")
     options = parser.parse_args()
     measures = chosen(options.only)
@@ -74,7 +77,8 @@ def main() -> None:
     load, begun = os.getloadavg()[0], time.time()
     done: list[Row] = []
     print(f"{report.machine()}; load {load:.1f}\n{report.columns(report.HEADER)}")
-    with Rig(form(options), report=lambda text: print(f"    {text}", flush=True)) as rig:
+    cache = options.folder / seeds.CACHE.name
+    with Rig(form(options), report=lambda text: print(f"    {text}", flush=True), cache=cache) as rig:
         try:
             for row in run(rig, measures):
                 if not done or done[-1].measure != row.measure:
@@ -90,7 +94,7 @@ def main() -> None:
         "sizes": ", ".join(f"{size:,}" for size in rig.form.sizes),
         "seconds": round(time.time() - begun),
     }
-    print(report.write(RESULTS, done, about))
+    print(report.write(options.folder / "results", done, about))
 
 
 if __name__ == "__main__":

@@ -1,11 +1,10 @@
-"""How often a write waits for the disk, what the service takes of memory, and how long it needs to start.
+"""What a write costs on the disk, and how long the service needs to start.
 
-The last measures of this module stop and kill the service, so they are the last of a run.
+The last measures of this module stop and kill the service: the peers lose their connections to Postgres.
 """
 
 from __future__ import annotations
 
-import re
 import shutil
 import subprocess
 import threading
@@ -17,54 +16,62 @@ from functools import partial
 from http.client import HTTPException
 from pathlib import Path
 
-import psutil
-
 from bench import peers, seeds, writes
-from bench.rig import Figures, Rig, at_most, beside, measure, median
+from bench.measures import Figures, at_most, beside, measure, median
+from bench.memory import at_rest, serving
+from bench.rig import Rig
 from tests.helpers import until
 from tests.stories.instance import Caller, Service
 
 # The disk
 
-_TRACED = "fsync,fdatasync,sync_file_range,syncfs"
-_CALL = re.compile(r"\(\d{1,10}+<([^>]{1,4096}+)>")  # the file of a call
+_WRITES = {"write", "pwrite64", "writev", "pwritev", "pwritev2", "sendfile"}
+_WAITS = {"fsync", "fdatasync", "sync_file_range", "syncfs"}
 
 
 @dataclass
-class Waits:
-    """The number of calls that wait for the disk."""
+class Disk:
+    """The calls that wait for the disk, and the bytes that are written to files."""
 
-    count: int = 0
+    waits: int = 0
+    bytes: int = 0
 
 
 @contextmanager
-def traced(service: Service, folder: Path) -> Iterator[Waits]:
-    """Count the fsyncs of the serving processes in repositories until the block ends, by strace(1)."""
+def traced(service: Service, folder: Path) -> Iterator[Disk]:
+    """Count what the serving processes and their children do to repositories until the block ends.
+
+    strace(1) writes a file for each thread (-ff): in one file for all, a call that others interrupt has two
+    lines, "unfinished" and "resumed".
+    """
     strace = shutil.which("strace")
     if strace is None:
         raise peers.SkippedError("Debian's package strace is not installed")
-    out = folder / "trace"
-    servers = [process.pid for process in service.family() if _serves(process)]
-    targets = [part for pid in servers for part in ("-p", str(pid))]
-    command = [strace, "-f", "-y", "-qq", "-o", str(out), "-e", f"trace={_TRACED}", *targets]
-    waits = Waits()
+    traces, servers = folder / "traces", serving(service)
+    traces.mkdir()
+    command = [strace, "-ff", "-y", "-qq", "-s", "0", "-o", str(traces / "trace")]
+    command += ["-e", f"trace={','.join(sorted(_WRITES | _WAITS))}"]
+    command += [part for pid in servers for part in ("-p", str(pid))]
+    disk = Disk()
     with subprocess.Popen(command, stderr=subprocess.DEVNULL) as child:
         try:
             until(lambda: all(map(_is_traced, servers)), "strace does not attach")
-            yield waits
+            yield disk
         finally:
             child.terminate()
-    for line in out.read_text(errors="replace").splitlines():
-        found = _CALL.search(line)
-        if found is not None and line.endswith(" = 0"):
-            waits.count += found[1].startswith(str(service.data / "repos"))
-    out.unlink()
+    _count(disk, traces, str(service.data / "repos"))
+    shutil.rmtree(traces)
 
 
-def _serves(process: psutil.Process) -> bool:
-    with suppress(psutil.NoSuchProcess):
-        return "service.run.web" in process.cmdline()
-    return False
+def _count(disk: Disk, traces: Path, within: str) -> None:
+    """Count the calls on files below a folder, which look so: `write(5</folder/file>, ""..., 41) = 41`."""
+    for trace in traces.iterdir():
+        for line in trace.read_text(errors="replace").splitlines():
+            call, _, arguments = line.partition("(")
+            result = line.rpartition(" = ")[2]
+            if arguments.partition("<")[2].startswith(within) and result.isdecimal():
+                disk.waits += call in _WAITS
+                disk.bytes += int(result) if call in _WRITES else 0
 
 
 def _is_traced(pid: int) -> bool:
@@ -74,20 +81,23 @@ def _is_traced(pid: int) -> bool:
 
 
 def _disk(rig: Rig, make: writes.Make) -> Figures:
-    """The second half of the writes is counted: the first makes folders."""
+    """The second half of the writes is counted: the first makes folders, and pages of Postgres new."""
     owner, slug = rig.fresh("disk"), "disk"
     writes.create(owner, make, [slug])
     side = rig.ours(owner.project)
     job = partial(writes.job, rig, make, side, [slug])
-    rig.clients.run(job(0))
     with peers.connect(rig.conninfo) as connection:
+        connection.execute("checkpoint")  # the first change of a page after it writes the whole page
+        rig.clients.run(job(0))
         before = _wal(connection)
-        with traced(rig.service, rig.folder) as waits:
+        with traced(rig.service, rig.folder) as disk:
             taken = rig.clients.run(job(1))
         wal = _wal(connection) - before
     count = len(taken.operations)
     return {
-        "fsyncs": beside(waits.count / count, None, ""),
+        "fsyncs": beside(disk.waits / count, None, ""),
+        "bytes": beside((disk.bytes + wal) / count / 1000, None, "KB"),
+        "in Git": beside(disk.bytes / count / 1000, None, "KB"),
         "WAL": beside(wal / count / 1000, None, "KB"),
     }
 
@@ -98,15 +108,15 @@ def _wal(connection: peers.Connection) -> int:
     return int(row["written"])
 
 
-@measure("disk-save", fsyncs=at_most(5, ""))
+@measure("disk-save", fsyncs=at_most(5, ""), bytes=at_most(15, "KB"))
 def disk_of_saves(rig: Rig, size: int) -> Figures:
-    """fsyncs in the repository, and bytes of WAL, of the PUT of a draft."""
+    """fsyncs in the repository, and bytes written to it and to the WAL, of the PUT of a draft."""
     return _disk(rig, writes.saved)
 
 
-@measure("disk-publish", fsyncs=at_most(8, ""))
+@measure("disk-publish", fsyncs=at_most(8, ""), bytes=at_most(25, "KB"))
 def disk_of_publications(rig: Rig, size: int) -> Figures:
-    """fsyncs in the repository, and bytes of WAL, of the POST of a draft and its publication."""
+    """fsyncs in the repository, and bytes written to it and to the WAL, of a draft and its publication."""
     return _disk(rig, writes.published)
 
 
@@ -125,21 +135,17 @@ def _started(rig: Rig) -> float:
 @measure("start", time=at_most(2, "s"), memory=at_most(220, "MB"))
 def start(rig: Rig, size: int) -> Figures:
     """From the start of the stopped service to the first read, and its memory at rest without Postgres."""
-    times = []
+    times, cpu = [], []
     for _ in range(rig.form.rounds):
         rig.service.stop()
         times.append(_started(rig))
+        cpu.append(rig.ours(seeds.project(rig.largest)).cpu())
     time.sleep(2 if rig.form.rounds > 1 else 0)  # until it is at rest
-    return {"time": beside(median(times), None, "s"), "memory": beside(_memory(rig.service), None, "MB")}
-
-
-def _memory(service: Service) -> float:
-    """Return the MB of all its processes but Postgres': a page that several share is counted once."""
-    total = 0
-    for process in service.family():
-        with suppress(psutil.NoSuchProcess):
-            total += 0 if process.name() == "postgres" else process.memory_full_info().pss
-    return total / 1e6
+    return {
+        "time": beside(median(times), None, "s"),
+        "CPU": beside(median(cpu), None, "s"),
+        "memory": beside(at_rest(rig.service), None, "MB"),
+    }
 
 
 @measure("start-killed", time=at_most(5, "s"), worst=at_most(5, "s"))

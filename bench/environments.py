@@ -10,7 +10,8 @@ from pathlib import Path
 from uuid import UUID
 
 from bench.load import Job, Operation, request
-from bench.rig import Figures, Rig, at_most, beside, measure, ratio
+from bench.measures import Figures, at_most, beside, measure, ratio
+from bench.rig import Rig
 from gitstore import pointers
 from gitstore.drafts import Content
 from gitstore.environments import EnvironmentRule

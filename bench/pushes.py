@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import count
@@ -13,20 +13,8 @@ from dulwich.protocol import pkt_line
 
 from bench import seeds
 from bench.load import Job, Operation, request
-from bench.rig import (
-    Figures,
-    Rig,
-    Side,
-    at_least,
-    at_most,
-    beside,
-    by_turns,
-    measure,
-    median,
-    p99,
-    ratio,
-    seconds,
-)
+from bench.measures import Figures, at_least, at_most, beside, measure, median, p99, ratio
+from bench.rig import Load, Rig, Side
 from gitstore import names
 from gitstore.git.process import git
 from gitstore.push.request import ZERO
@@ -34,7 +22,7 @@ from tests.stories.instance import PLAIN
 
 _CAPABILITIES = b"report-status side-band-64k agent=git/bench"
 _TYPE = {"Content-Type": "application/x-git-receive-pack-request"}
-_LOOK = "/info/refs?service=git-receive-pack"
+LOOK = "/info/refs?service=git-receive-pack"
 _NUMBERS = count(1)
 
 Update = tuple[bytes, bytes, bytes]
@@ -101,9 +89,16 @@ class Target:
         """The two requests of git: it looks, then pushes."""
         who = self.side.basic(client)
         return [
-            request("GET", self.path + _LOOK, who),
+            request("GET", self.path + LOOK, who),
             request("POST", f"{self.path}/git-receive-pack", who, body, _TYPE),
         ]
+
+
+def time_and_cpu(here: Load, there: Load) -> Figures:
+    return {
+        "time": ratio(median(here.whole), median(there.whole), "ms"),
+        "CPU": ratio(1000 * here.cpu, 1000 * there.cpu, "ms"),
+    }
 
 
 def targets(rig: Rig, project: str, clients: int = 1) -> tuple[Target, Target]:
@@ -153,16 +148,6 @@ def pushers(rig: Rig, size: int) -> Figures:
     return _raw(rig, size, 8, max(rig.form.count // 4, 1))
 
 
-def timed(rig: Rig, *works: Callable[[int], object]) -> list[list[float]]:
-    """Run works by turns, after one that warms up; return the milliseconds of each."""
-    turns = rig.form.rounds + 1
-
-    def timing(work: Callable[[int], object]) -> Callable[[int], float]:
-        return lambda turn: 1000 * seconds(lambda: work(turn))
-
-    return [times[1:] for times in by_turns(turns, *map(timing, works))]
-
-
 @measure("push-git", 10)
 @measure("push-git", 1_000)
 @measure("push-git", 100_000, time=at_most(0.2))
@@ -177,8 +162,8 @@ def push_of_git(rig: Rig, size: int) -> Figures:
         by_git(*command, within=work.folder, authorization=target.side.basic(0))
 
     sides = targets(rig, seeds.project(size))
-    here, there = timed(rig, *(partial(pushing, target) for target in sides))
-    return {"time": ratio(median(here), median(there), "ms")}
+    here, there = rig.timed(*((target.side, partial(pushing, target)) for target in sides))
+    return time_and_cpu(here, there)
 
 
 @measure("advertisement", CPU=at_most(5))
@@ -187,14 +172,13 @@ def advertisement(rig: Rig, size: int) -> Figures:
     sides = [Target(rig.ours(seeds.project(of)), f"/{seeds.project(of)}.git") for of in (size, rig.smallest)]
 
     def job(target: Target, _: int) -> Job:
-        look = [request("GET", target.path + _LOOK, target.side.basic(0))]
+        look = [request("GET", target.path + LOOK, target.side.basic(0))]
         return Job(target.side.port, [[look] * 4 * rig.form.count])
 
     here, there = rig.loads(*((target.side, partial(job, target)) for target in sides))
-    large, small = (len(rig.get(to.side, to.path + _LOOK, to.side.basic(0))) for to in sides)
+    large, small = (len(rig.get(to.side, to.path + LOOK, to.side.basic(0))) for to in sides)
     return {
-        "CPU": ratio(1000 * here.cpu, 1000 * there.cpu, "ms"),
-        "time": ratio(median(here.whole), median(there.whole), "ms"),
+        **time_and_cpu(here, there),
         "bytes": beside(large / 1000, small / 1000, "KB"),
     }
 

@@ -7,19 +7,8 @@ from functools import partial
 
 from bench import peers, seeds
 from bench.load import Job, Operation, request
-from bench.rig import (
-    Figures,
-    Rig,
-    Side,
-    at_least,
-    at_most,
-    by_turns,
-    measure,
-    median,
-    p99,
-    ratio,
-    seconds,
-)
+from bench.measures import Figures, at_least, at_most, by_turns, measure, median, p99, ratio, seconds
+from bench.rig import Rig, Side
 
 _ENGINES = 32
 _CURRENT = "/workflows/{slug}/versions/current"

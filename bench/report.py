@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from html import escape
 from pathlib import Path
 
-from bench.rig import Bar, Figure, shown
+from bench.measures import Bar, Figure, shown
 
 
 @dataclass(frozen=True)

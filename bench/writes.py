@@ -11,11 +11,9 @@ from itertools import count
 
 from bench import peers, seeds
 from bench.load import Job, Operation, request
-from bench.rig import (
+from bench.measures import (
     Figure,
     Figures,
-    Rig,
-    Side,
     at_least,
     at_most,
     beside,
@@ -26,6 +24,7 @@ from bench.rig import (
     ratio,
     seconds,
 )
+from bench.rig import Rig, Side
 from tests.stories.instance import Caller
 from tests.webhooks.receiver import receiving
 
