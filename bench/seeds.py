@@ -35,6 +35,7 @@ from sync import catalog
 from sync.db import Database
 from sync.embedded.server import EmbeddedPostgres
 from sync.migrate import migrate
+from tests.conftest import temporary_folder
 
 SIZES: Final = (10, 1_000, 10_000, 100_000)
 VERSIONS: Final = 10
@@ -151,15 +152,23 @@ def _data(content: bytes) -> bytes:
 
 
 def fill(repository: Path, parts: Iterator[bytes]) -> None:
-    """Run a script in an empty bare repository, and pack the refs, without an fsync."""
-    run = [git(), "-C", str(repository), "-c", "core.fsync=none"]
-    command = [*run, "fast-import", "--quiet", "--force"]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, env=environment()) as child:
-        assert child.stdin is not None
-        with child.stdin:
-            child.stdin.writelines(parts)
-    assert child.returncode == 0
-    subprocess.run([*run, "pack-refs", "--all"], check=True, env=environment())
+    """Run a script for an empty bare repository, and pack the refs, without an fsync.
+
+    git makes a file of each ref first, which a disk takes minutes for: this is done in RAM where it can be.
+    """
+    with temporary_folder() as folder:
+        made = folder / "made.git"
+        run = [git(), "-C", str(made), "-c", "core.fsync=none"]
+        subprocess.run([git(), "init", "-q", "--bare", str(made)], check=True, env=environment())
+        command = [*run, "fast-import", "--quiet", "--force"]
+        with subprocess.Popen(command, stdin=subprocess.PIPE, env=environment()) as child:
+            assert child.stdin is not None
+            with child.stdin:
+                child.stdin.writelines(parts)
+        assert child.returncode == 0
+        subprocess.run([*run, "pack-refs", "--all"], check=True, env=environment())
+        shutil.copytree(made / "objects", repository / "objects", dirs_exist_ok=True)
+        shutil.copy(made / "packed-refs", repository / "packed-refs")
 
 
 # Data folders
