@@ -245,7 +245,12 @@ def _merged(
     merged = merged_with(chosen) if chosen else every
     choices = [
         Choice(
-            one.path, _place(one), *map(_shown, (one.base, one.ours, one.theirs)), chosen.get(one.path, "")
+            one.path,
+            _place(one),
+            _shown(one.base),
+            _shown(one.ours),
+            _shown(one.theirs),
+            taken=chosen.get(one.path, ""),
         )
         for one in every.conflicts
     ]
