@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import time
 import traceback
 from collections.abc import Iterator, Sequence
@@ -74,6 +75,7 @@ def main() -> None:
         for measure in measures or chosen([]):
             print(f"{measure.name:<24} {measure.what}: {', '.join(map(str, measure.bars.values()))}")
         return
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # the servers are stopped then, too
     load, begun = os.getloadavg()[0], time.time()
     done: list[Row] = []
     print(f"{report.machine()}; load {load:.1f}\n{report.columns(report.HEADER)}")
