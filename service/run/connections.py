@@ -12,8 +12,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any, Final, cast
 
-import h11
-from uvicorn.protocols.http.h11_impl import H11Protocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from gitstore.errors import GitstoreError, MalformedError
 from service import errors, logs
@@ -26,6 +25,8 @@ SLOWEST: Final = 1024
 """Minimum average rate, in bytes per second, at which a client sends or reads after a grace period."""
 MOST_HEAD: Final = 64 * 1024
 """Bytes of the head of a request."""
+MOST_PIPELINED: Final = 100
+"""Requests of a connection that wait for the answers to those before them."""
 MOST_UNSENT: Final = 128 * 2**20
 """Bytes of answers that a process holds for slow readers."""
 
@@ -135,8 +136,7 @@ class Connection(asyncio.Protocol):
             return
         if not self._in_request:
             if self._head > MOST_HEAD:
-                answer = refusal(h11.Connection(h11.SERVER), head_too_large(self._has_target))
-                self._transport.write(answer)
+                self._transport.write(refusal(head_too_large(self._has_target)))
                 self._linger()
                 return
             self._head += len(data)
@@ -273,20 +273,85 @@ def head_too_large(has_target: bool) -> GitstoreError:
     return GitstoreError(code, f"the {what} of the request has more than {MOST_HEAD:,} bytes")
 
 
-def refusal(http: h11.Connection, error: GitstoreError) -> bytes:
+def refusal(error: GitstoreError) -> bytes:
     """Return the answer to a request that does not reach the application; the connection closes after it."""
     answer, status = errors.problem(error), errors.STATUS[error.code]
-    headers = [*answer.headers.items(), ("Connection", "close")]
-    head = h11.Response(status_code=status, headers=headers, reason=status.phrase)
-    events = (head, h11.Data(data=answer.get_data()), h11.EndOfMessage())
-    return b"".join(http.send(event) or b"" for event in events)
+    fields = "".join(f"{name}: {value}\r\n" for name, value in answer.headers.items())
+    head = f"HTTP/1.1 {status.value} {status.phrase}\r\n{fields}Connection: close\r\n\r\n"
+    return head.encode("latin-1") + answer.get_data()
 
 
-class Http(H11Protocol):
-    """uvicorn's protocol, whose own refusal is problem+json, too."""
+class Http(HttpToolsProtocol):
+    """uvicorn's protocol on llhttp, with a refusal that is problem+json, too, and with stricter rules.
+
+    A request has one Host, and no coding but `chunked`. Trailers are dropped, as they would pass for headers;
+    they are bounded, and so are the requests that a client sends before it reads the answers.
+    """
+
+    url = b""
+    _in_head = True
+    _hosts = 0
+    _moved = False
+    _unmoved = 0  # bytes in a body that were not of its content: trailers, and extensions of chunks
+    _is_deaf = False
+
+    def data_received(self, data: bytes) -> None:
+        if self._is_deaf:
+            return
+        self._moved = False
+        super().data_received(data)
+        in_body = not self._moved and self.cycle is not None and self.cycle.more_body
+        self._unmoved = self._unmoved + len(data) if in_body else 0
+        if self._unmoved > MOST_HEAD:
+            self.send_400_response("")
+
+    # Callbacks of the parser; an exception is a bad request
+
+    def on_message_begin(self) -> None:
+        self._in_head, self._hosts, self._moved = True, 0, True
+        super().on_message_begin()
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if not self._in_head:
+            return
+        if len(name) == len(b"host") and name.lower() == b"host":
+            self._hosts += 1
+        elif name.lower() == b"transfer-encoding" and value.lower() != b"chunked":
+            raise ValueError(value)
+        super().on_header(name, value)
+
+    def on_headers_complete(self) -> None:
+        self._in_head = False
+        least = 0 if self.parser.get_http_version() == "1.0" else 1
+        if not least <= self._hosts <= 1 or len(self.pipeline) >= MOST_PIPELINED:
+            raise ValueError(self._hosts)
+        super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        self._moved = True
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        self._moved = True
+        super().on_message_complete()
 
     def send_400_response(self, msg: str) -> None:  # noqa: ARG002 - passed by uvicorn
-        self.transport.write(refusal(self.conn, MalformedError("the request is not valid HTTP")))
+        """Refuse what does not follow HTTP, after the answers to the requests before it."""
+        self._is_deaf = True
+        last = self.cycle
+        if last is not None and not last.response_complete:
+            if not last.more_body:
+                last.keep_alive = False
+                return
+            answers = last.response_started or self.pipeline
+            last.disconnected = True
+            last.message_event.set()
+            if answers:
+                self.transport.close()
+                return
+        is_long = len(self.url) > MOST_HEAD  # longer than what the parser of URLs takes
+        error = head_too_large(False) if is_long else MalformedError("the request is not valid HTTP")
+        self.transport.write(refusal(error))
         self.transport.close()
 
 

@@ -36,7 +36,7 @@ from service.logs import Event
 from service.metrics import forget_process
 from service.run import admission, forking
 from service.run.bridge import Admit, Bridge
-from service.run.connections import HEAD_SECONDS, MOST_HEAD, Connections, Http, wrapped
+from service.run.connections import HEAD_SECONDS, Connections, Http, wrapped
 from service.run.listener_socket import connections
 from service.run.supervisor import GRACEFUL_SECONDS, Retry, die_with_parent
 
@@ -169,7 +169,6 @@ class Server:
                 loop="asyncio",
                 interface="asgi3",
                 backlog=1,  # connections accepted at a time, so that another process gets its share
-                h11_max_incomplete_event_size=8 * MOST_HEAD,  # more than asyncio reads at a time
                 timeout_keep_alive=int(2 * HEAD_SECONDS),
                 timeout_graceful_shutdown=GRACEFUL_SECONDS,
                 log_config=None,

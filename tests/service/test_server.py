@@ -10,7 +10,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -297,6 +297,44 @@ def test_requests_may_be_pipelined(client: Client) -> None:
     assert answer.count(b"HTTP/1.1 200 OK") == 3
 
 
+@pytest.mark.parametrize(
+    "broken", ["GET / HTTP/1.1\r\n\r\n", "\0", "GET /x HTTP/1.1\r\nHost: x\r\nHost: y\r\n\r\n"]
+)
+def test_requests_before_a_bad_one_are_answered(client: Client, broken: str) -> None:
+    answer = client.send(request("GET /a", close=False) + broken)
+    assert answer.startswith(b"HTTP/1.1 200 OK")
+    assert answer.count(b"HTTP/1.1") == 1
+    assert b"\r\nconnection: close\r\n" in answer
+
+
+def test_pipelined_requests_are_bounded(client: Client) -> None:
+    """The first ones are answered; a client sends the others again."""
+    answer = client.send(request("GET /a", close=False) * 5 * connections.MOST_PIPELINED)
+    assert 0 < answer.count(b"HTTP/1.1 200 OK") <= connections.MOST_PIPELINED + 1
+    assert client.get("/b").endswith(b"/b")
+
+
+def test_trailers_are_no_headers(client: Client) -> None:
+    chunks = b"3\r\nabc\r\n0\r\nX-Forwarded-For: 9.9.9.9\r\nA: b\r\n\r\n"
+    answer = client.send(request("POST /read", "Transfer-Encoding: chunked", CREDENTIAL), chunks)
+    assert answer.endswith(b"\r\n\r\n3")
+    assert not {"HTTP_A", "HTTP_X_FORWARDED_FOR"} & set(client.site.seen)
+
+
+@pytest.mark.parametrize("endless", [b"0\r\nA: ", b"3;"])
+def test_an_endless_trailer_or_extension_is_refused(client: Client, endless: bytes) -> None:
+    head = request("POST /read", "Transfer-Encoding: chunked", CREDENTIAL)
+    with client.open() as connection:
+        connection.sendall(head.encode() + b"3\r\nabc\r\n" + endless)
+        with suppress(OSError):
+            for _ in range(100):
+                connection.sendall(b"x" * 65_536)
+            connection.shutdown(socket.SHUT_WR)
+        with suppress(ConnectionResetError):
+            assert rest(connection).startswith(b"HTTP/1.1 400 ")
+    assert client.site.order == []
+
+
 def test_some_answers_have_no_body(client: Client) -> None:
     for line in ("HEAD /a", "GET /304"):
         head, _, body = client.send(request(line)).partition(b"\r\n\r\n")
@@ -319,6 +357,11 @@ def test_an_exception_is_500(client: Client) -> None:
         ("GET / HTTP/1.1\r\nHost: x\r\nX\r\n\r\n", 400),
         ("POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n", 400),
         ("POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: gzip\r\n\r\n", 400),
+        ("POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: gzip, chunked\r\n\r\n", 400),
+        ("POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n", 400),
+        ("GET / HTTP/1.1\r\nHost: x\r\nHost: x\r\n\r\n", 400),
+        ("GET / HTTP/1.1\r\nHost: x\r\nX: a\r\n b\r\n\r\n", 400),
+        ("GET / HTTP/1.1\nHost: x\n\n", 400),
         ("\x16\x03\x01\x02\x00\x01\x00\x01", 400),
         (f"GET / HTTP/1.1\r\nHost: x\r\nX: {'a' * 100_000}\r\nConnection: close\r\n\r\n", 431),
         (f"GET /{'a' * 900_000}", 414),
