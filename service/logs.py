@@ -27,10 +27,12 @@ from gitstore.masking import masked
 
 _CONTROL: Final = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
 _OWN: Final = frozenset({"timestamp", "level", "endpoint"})
-"""Facts that no secret can be in. Masking was a third of what the line of a request took."""
 _REPEATED: Final = frozenset({"method", "path", "principal", "project"})
 """Facts that many lines have in common: up to _SHORT characters, they are masked once."""
 _SHORT: Final = 200
+_NUMBERS: Final = frozenset({"status", "duration_ms"})
+_OUR_ID: Final = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}")
+"""A request id that no client has chosen, but for a client that chooses one of the same form."""
 _POLLED: Final = {"ui.show_changes", "workflows.read_changes"}
 """Endpoints that each open page asks every other second: that nothing has changed is logged as `debug`."""
 
@@ -187,15 +189,26 @@ def action(event: Event, *, level: str = "info", **facts: Any) -> None:
 
 
 def request(
-    *, method: str, path: str, status: int, duration_ms: float, endpoint: str | None = None, **facts: Any
+    *,
+    request_id: str | None = None,
+    method: str,
+    path: str,
+    status: int,
+    duration_ms: float,
+    endpoint: str | None = None,
+    **facts: Any,
 ) -> None:
-    """Log one request, once its answer is complete. `path` is without the query."""
+    """Log one request, once its answer is complete. `path` is without the query.
+
+    Within `about`, the id need not be given.
+    """
     level = "error" if status >= 500 and status != 503 else "info"
     if endpoint in _POLLED and status == HTTPStatus.NOT_MODIFIED:
         level = "debug"
     action(
         Event.REQUEST,
         level=level,
+        request_id=request_id,
         method=method,
         path=path,
         status=status,
@@ -251,9 +264,18 @@ def hide_secrets(_logger: WrappedLogger, _method: str, event: EventDict) -> Even
     for name, fact in event.items():
         if name in _REPEATED and isinstance(fact, str) and len(fact) <= _SHORT:
             hidden[name] = _masked(name, fact)
-        elif name not in _OWN and not isinstance(fact, Event):
+        elif not _is_harmless(name, fact):
             others[name] = fact
-    return {**hidden, **masked(others)}
+    return {**hidden, **masked(others)} if others else hidden
+
+
+def _is_harmless(name: str, fact: object) -> bool:
+    """Return whether no secret can be in a fact: masking was a third of what the line of a request took."""
+    if name == "request_id":
+        return isinstance(fact, str) and _OUR_ID.fullmatch(fact) is not None
+    if name in _NUMBERS:
+        return type(fact) in (int, float)
+    return name in _OWN or isinstance(fact, Event)
 
 
 @lru_cache(1024)
