@@ -42,7 +42,7 @@ from service.inputs import malformed
 from service.issuers import Verifier
 from service.logs import Event
 from service.metrics import Metrics
-from service.middleware import ENDPOINT, RequestMiddleware
+from service.middleware import ENDPOINT, SHORTCUT, RequestMiddleware
 from service.projects import Projects
 from service.run import secret_key
 from service.run.database import opened
@@ -127,6 +127,8 @@ def create_app(config: Config, *, database: Database | None = None, metrics: Met
     cpu, slow = config.limits.cpu, config.slow_request
     middleware = RequestMiddleware(inner, counters, cpu, config.trusted_proxies, slow)
     app.wsgi_app = middleware  # type: ignore[method-assign]
+    if services.replica is None and not config.read_only:
+        app.extensions[SHORTCUT] = middleware.shortcut(engine_reads.in_loop(services), config.cors_origins)
     return app
 
 

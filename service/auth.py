@@ -24,7 +24,6 @@ from service.clients import SignIns
 from service.errors import HttpCode, UnauthenticatedError
 from service.issuers import Verifier, is_jwt
 from sync import tokens
-from sync.catalog import InEnvironment
 from sync.db import Database
 
 
@@ -77,35 +76,17 @@ class Authenticator:
                 raise UnauthenticatedError("the access token is unknown, revoked or expired")
         return Principal(holder.id, holder.name, "token", holder.project, Role(holder.role))
 
-    def read_version(
-        self,
-        token: str,
-        address: str,
-        workflow: UUID | str,
-        which: int | InEnvironment | None,
-        **wanted: Any,
-    ) -> tokens.ReadVersion | None:
-        """Return what `tokens.read_version` returns for the holder of an access token.
+    @contextmanager
+    def reading(self, secret: bytes, address: str) -> Iterator[list[Any]]:
+        """Check the credential of a read, which the block adds the rows of; a row shows that it is valid.
 
         A failure is not counted: the request is then answered as any other.
         """
-        secret = digest(token)
         self.sign_ins.check(address, secret)
-        row = tokens.read_version(self.database, secret, workflow, which, **wanted)
-        if row is not None:
-            self.sign_ins.accepted(secret)
-        return row
-
-    def read_history(
-        self, token: str, address: str, workflow: UUID | str, **wanted: Any
-    ) -> list[tokens.ListedVersion]:
-        """Return what `tokens.read_history` returns for the holder of an access token, as `read_version`."""
-        secret = digest(token)
-        self.sign_ins.check(address, secret)
-        rows = tokens.read_history(self.database, secret, workflow, **wanted)
+        rows: list[Any] = []
+        yield rows
         if rows:
             self.sign_ins.accepted(secret)
-        return rows
 
     def in_project(
         self, identity: Identity, named: str | None = None, *, workflow: UUID | None = None

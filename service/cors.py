@@ -85,6 +85,15 @@ def around(inner: WSGIApplication, origins: Origins | None) -> WSGIApplication:
     return app
 
 
+def added(
+    headers: list[tuple[str, str]], origins: Origins | None, environ: WSGIEnvironment
+) -> list[tuple[str, str]]:
+    """Return the headers of an answer to a read, with those that allow pages of `origins` to see it."""
+    if origins is None:
+        return headers
+    return _with_vary(headers, _headers(origins, environ.get("HTTP_ORIGIN", "")))
+
+
 def _is_api(path: str) -> bool:
     return path == HANDOVER or not (path.startswith(_NOT_API) or path.endswith(_NOT_API_ENDS))
 

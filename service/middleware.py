@@ -7,17 +7,18 @@ byte of the answer is sent.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from contextlib import ExitStack
-from typing import TYPE_CHECKING, Any, Final
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from werkzeug.wsgi import ClosingIterator
 
 from gitstore import budget
-from service import fairness, logs
+from service import cors, fairness, logs
 from service.clients import Proxies, set_address
 from service.context import FACTS, request_id_from
-from service.cors import GIT_PATHS
+from service.cors import GIT_PATHS, Origins
 from service.metrics import Metrics
 
 if TYPE_CHECKING:
@@ -27,6 +28,9 @@ _PUSH_SHARE: Final = 4  # a push may hold many definitions
 ENDPOINT: Final = "gitstore.endpoint"
 """WSGI environment key in which Flask leaves the name of the route."""
 
+SHORTCUT: Final = "gitstore.shortcut"
+"""Flask extension that answers some requests in the event loop; without one, threads answer all."""
+
 # Browsers must treat an answer as data: they may not run, frame or sniff it. Pages override this.
 _HEADERS: Final = {
     "X-Content-Type-Options": "nosniff",
@@ -35,6 +39,43 @@ _HEADERS: Final = {
     "X-Frame-Options": "DENY",
     "Cross-Origin-Resource-Policy": "same-origin",
 }
+
+
+@dataclass(frozen=True, slots=True)
+class LoopAnswer:
+    """An answer that was made in the event loop. `finish` is called when its last byte is sent."""
+
+    status: int
+    headers: list[tuple[bytes, bytes]]
+    body: bytes
+    finish: Callable[[], None]
+
+
+class Answer(NamedTuple):
+    """An answer. `body` is None if the client has it already."""
+
+    body: bytes | None
+    content_type: str
+    headers: tuple[tuple[str, str], ...]
+
+    @property
+    def status(self) -> str:
+        return "304 NOT MODIFIED" if self.body is None else "200 OK"
+
+    def all_headers(self) -> list[tuple[str, str]]:
+        """Return the headers, with those about the body."""
+        if self.body is None:
+            return [*self.headers]
+        about_body = (("Content-Type", self.content_type), ("Content-Length", str(len(self.body))))
+        return [*about_body, *self.headers]
+
+
+Reads = Callable[["WSGIEnvironment"], Awaitable[Answer | None] | None]
+Shortcut = Callable[["WSGIEnvironment"], Awaitable[LoopAnswer | None] | None]
+"""Answers some requests in the event loop. None, at once or later: the application answers."""
+
+
+_ENCODED: Final = [(name.lower().encode(), value.encode()) for name, value in _HEADERS.items()]
 
 
 class RequestMiddleware:
@@ -59,53 +100,105 @@ class RequestMiddleware:
         self._slow = slow
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        started = time.perf_counter()
-        facts: dict[str, Any] = {"request_id": request_id_from(environ.get("HTTP_X_REQUEST_ID"))}
-        environ[FACTS] = facts
-        set_address(environ, self._proxies)
-        status, spent = 500, budget.Spent()
+        request = self._begun(environ)
+        spent = budget.Spent()
 
         def start(line: str, headers: list[tuple[str, str]], *rest: Any) -> Callable[[bytes], object]:
-            nonlocal status
-            status = int(line[:3])
+            request.status = int(line[:3])
             there = {name.lower() for name, _ in headers}
-            ours = {**_HEADERS, "X-Request-Id": facts["request_id"]}
+            ours = {**_HEADERS, "X-Request-Id": request.id}
             headers.extend((name, value) for name, value in ours.items() if name.lower() not in there)
             return start_response(line, headers, *rest)
 
         def finish() -> None:
             fairness.release(environ)
-            seconds = time.perf_counter() - started
-            endpoint, method = environ.get(ENDPOINT), environ["REQUEST_METHOD"]
-            path = environ.get("PATH_INFO", "").encode("latin-1", "replace").decode("utf-8", "replace")[:1000]
-            self._metrics.request(endpoint=endpoint, method=method, status=status, seconds=seconds)
-            logs.request(
-                method=method,
-                path=path,
-                status=status,
-                duration_ms=seconds * 1000,
-                endpoint=endpoint,
-                **{name: fact for name, fact in facts.items() if name != "request_id"},
-            )
-            if 0 < self._slow <= seconds * 1000:
-                logs.slow_request(
-                    duration_ms=seconds * 1000,
-                    spent=spent.seconds,
-                    method=method,
-                    path=path,
-                    status=status,
-                    endpoint=endpoint,
-                )
+            self._finished(request, spent.seconds)
             about.close()
 
         about = ExitStack()
-        about.enter_context(logs.about(request_id=facts["request_id"]))
+        about.enter_context(logs.about(request_id=request.id))
         try:
             with budget.limited(cpu_seconds(environ, self._cpu)), budget.measured() as spent:
                 return ClosingIterator(self._inner(environ, start), finish)
         except BaseException:
             finish()
             raise
+
+    def shortcut(self, reads: Reads, origins: Origins | None) -> Shortcut:
+        """Wrap `reads`, which answers requests in the event loop, as this object wraps the application."""
+
+        async def answered(request: _Request, answering: Awaitable[Answer | None]) -> LoopAnswer | None:
+            try:
+                answer = await answering
+            except Exception:
+                self._finished(request, {}, request_id=request.id)
+                raise
+            if answer is None:
+                return None
+            waited = {"database": time.perf_counter() - request.started}
+            request.status = int(answer.status[:3])
+            headers = cors.added(answer.all_headers(), origins, request.environ)
+            return LoopAnswer(
+                request.status,
+                [
+                    *((name.lower().encode(), value.encode("latin-1")) for name, value in headers),
+                    *_ENCODED,
+                    (b"x-request-id", request.id.encode()),
+                ],
+                answer.body or b"",
+                lambda: self._finished(request, waited, request_id=request.id),
+            )
+
+        def app(environ: WSGIEnvironment) -> Awaitable[LoopAnswer | None] | None:
+            set_address(environ, self._proxies)
+            answering = reads(environ)
+            return answered(self._begun(environ), answering) if answering is not None else None
+
+        return app
+
+    def _begun(self, environ: WSGIEnvironment) -> _Request:
+        facts: dict[str, Any] = {"request_id": request_id_from(environ.get("HTTP_X_REQUEST_ID"))}
+        environ[FACTS] = facts
+        set_address(environ, self._proxies)
+        return _Request(environ, facts)
+
+    def _finished(self, request: _Request, spent: Mapping[str, float], **facts: Any) -> None:
+        """Count a request, and log it. `facts` come first in its line."""
+        seconds = time.perf_counter() - request.started
+        environ = request.environ
+        endpoint, method = environ.get(ENDPOINT), environ["REQUEST_METHOD"]
+        path = environ.get("PATH_INFO", "").encode("latin-1", "replace").decode("utf-8", "replace")[:1000]
+        self._metrics.request(endpoint=endpoint, method=method, status=request.status, seconds=seconds)
+        logs.request(
+            **facts,
+            method=method,
+            path=path,
+            status=request.status,
+            duration_ms=seconds * 1000,
+            endpoint=endpoint,
+            **{name: fact for name, fact in request.facts.items() if name != "request_id"},
+        )
+        if 0 < self._slow <= seconds * 1000:
+            logs.slow_request(
+                **facts,
+                duration_ms=seconds * 1000,
+                spent=spent,
+                method=method,
+                path=path,
+                status=request.status,
+                endpoint=endpoint,
+            )
+
+
+class _Request:
+    """A request until its answer is sent: its facts are for its line in the log."""
+
+    def __init__(self, environ: WSGIEnvironment, facts: dict[str, Any]) -> None:
+        self.environ = environ
+        self.facts = facts
+        self.id: str = facts["request_id"]
+        self.started = time.perf_counter()
+        self.status = 500
 
 
 def cpu_seconds(environ: WSGIEnvironment, cpu: int) -> int:

@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any, Final, LiteralString, TypeVar
+from typing import Any, Final, Generic, LiteralString, TypeVar
 from uuid import UUID
 
 import psycopg
@@ -250,6 +250,25 @@ class Transaction:
         return self.connection.execute(query, values).rowcount
 
 
+@dataclass(frozen=True, slots=True)
+class Call(Generic[T]):
+    """A query of a function that sets its own role and claims.
+
+    Its columns are the fields of `row`, in their order; the function's last parameter, which is added to
+    `values`, is the timeout for locks.
+    """
+
+    row: type[T]
+    query: bytes
+    values: tuple[str | bytes | None, ...]
+
+    def rows(self, result: PGresult) -> list[T]:
+        """Return the rows of a result in the binary format. Raises OperationalError for any error in it."""
+        if result.status != ExecStatus.TUPLES_OK:
+            raise psycopg.OperationalError(result.error_message.decode("utf-8", "replace"))
+        return [self.row(*decoded) for decoded in _decoded(result)]
+
+
 class SingleReading:
     """Reads rows like a `Transaction`, in a transaction and a round trip for each query."""
 
@@ -338,31 +357,42 @@ class Database:
         """Run one query as `reading` does, in a single round trip; return its rows."""
         return self._asked(_BEGIN_READING, row, query, {**values, **_claim_values(claims)})
 
-    def call(self, row: type[T], query: LiteralString, *values: str | bytes | None) -> list[T]:
-        """Query a function that sets its own role and claims, in one round trip; return its rows.
+    def call(self, call: Call[T]) -> list[T]:
+        """Return the rows of a call, in one round trip. Every error is raised as `unavailable`.
 
-        The columns are the fields of `row`, in their order; the function's last parameter is the timeout for
-        locks. libpq is called directly, since a cursor takes three times as long. Every error is raised as
-        `unavailable`.
+        libpq is called directly, since a cursor takes three times as long.
         """
         with translated(), spending("database"):
             pool = self._open()
             connection = self._connection(pool)
             try:
-                result = connection.pgconn.exec_params(
-                    query.encode(),
-                    [
-                        value.encode() if isinstance(value, str) else value
-                        for value in (*values, self._usual["usual_lock"])
-                    ],
-                    param_formats=[*(isinstance(value, bytes) for value in values), False],
-                    result_format=Format.BINARY,
-                )
-                if result.status != ExecStatus.TUPLES_OK:
-                    raise psycopg.OperationalError(result.error_message.decode("utf-8", "replace"))
-                return [row(*decoded) for decoded in _decoded(result)]
+                return call.rows(connection.pgconn.exec_params(*self.sent(call)))
             finally:
                 pool.putconn(connection)
+
+    def sent(self, call: Call[Any]) -> tuple[bytes, list[bytes | None], None, list[int], Format]:
+        """Return the arguments of libpq for a call."""
+        values = (*call.values, self._usual["usual_lock"])
+        return (
+            call.query,
+            [value.encode() if isinstance(value, str) else value for value in values],
+            None,
+            [isinstance(value, bytes) for value in values],
+            Format.BINARY,
+        )
+
+    def spare(self, most: int) -> int:
+        """Take at most `most` connections out of those that the pool may open, and leave it three quarters.
+
+        To be called before the pool opens. Return how many were taken.
+        """
+        taken = min(most, self._max // 4)
+        self._max -= taken
+        return taken
+
+    def connection(self) -> Connection[TupleRow]:
+        """Open a connection that is not one of the pool. Raises the driver's errors."""
+        return psycopg.connect(self.conninfo, autocommit=True, prepare_threshold=None)
 
     def timeline(self) -> str | None:
         """Return the timeline of the server's log, or None; it changes when a replica is promoted."""

@@ -10,7 +10,7 @@ from uuid import UUID
 
 from sync import rows
 from sync.catalog import InEnvironment, Project, StoredVersion, Version
-from sync.db import Claims, Database, Transaction
+from sync.db import Call, Claims, Database, Transaction
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,13 +117,13 @@ _VALID: Final[LiteralString] = """
         and revoked_at is null and (expires_at is null or expires_at > now())
 """
 _AUTHENTICATE: Final[LiteralString] = rows.select(_Held) + " from gitstore.authenticate(%(sha256)s)"
-_READ_VERSION: Final[LiteralString] = (
+_READ_VERSION: Final = (
     rows.select(ReadVersion)
     + " from gitstore.read_version($1, $2, $3, $4, $5, $6, $7, $8, $9) where id is not null"
-)
-_READ_HISTORY: Final[LiteralString] = (
+).encode()
+_READ_HISTORY: Final = (
     rows.select(ListedVersion) + " from gitstore.read_history($1, $2, $3, $4, $5, $6)"
-)
+).encode()
 _USER_ROLE: Final[LiteralString] = (
     rows.select(UserRole) + " from gitstore.project_of_user(%(named)s, %(workflow)s::uuid)"
 )
@@ -159,35 +159,33 @@ def authenticate(database: Database, sha256: bytes) -> Holder | None:
 
 
 def read_version(
-    database: Database,
     sha256: bytes,
     workflow: UUID | str,
     which: int | InEnvironment | None,
     *,
     as_text: bool,
     known: str,
-) -> ReadVersion | None:
-    """Return a version that the holder of the secret with this SHA-256 may read, or None; in one round trip.
+) -> Call[ReadVersion]:
+    """Return the call for a version that the holder of the secret with this SHA-256 may read.
 
     It is the one with a number, or in an environment, or else the current one, of the workflow with an id
-    or a slug. Its definition is left out if `known` contains its commit (`as_text`) or its blob. The use is
-    recorded, as by `authenticate`.
+    or a slug; the call gives no row without one. Its definition is left out if `known` contains its commit
+    (`as_text`) or its blob. The use is recorded, as by `authenticate`.
     """
     number = str(which) if isinstance(which, int) else None
     pointer = (which.name, which.key) if isinstance(which, InEnvironment) else (None, None)
     values = (sha256, *_named(workflow), number, *pointer, str(as_text), known)
-    return next(iter(database.call(ReadVersion, _READ_VERSION, *values)), None)
+    return Call(ReadVersion, _READ_VERSION, values)
 
 
-def read_history(
-    database: Database, sha256: bytes, workflow: UUID | str, *, below: int, limit: int
-) -> list[ListedVersion]:
-    """Return at most `limit` rows of a history, as `read_version` returns one; none if it may not be read.
+def read_history(sha256: bytes, workflow: UUID | str, *, below: int, limit: int) -> Call[ListedVersion]:
+    """Return the call for at most `limit` rows of a history, as `read_version` returns that for one.
 
-    They are the versions and the open draft with numbers under `below`, newest first.
+    They are the versions and the open draft with numbers under `below`, newest first; none if they may not be
+    read.
     """
     values = (sha256, *_named(workflow), str(below), str(limit))
-    return database.call(ListedVersion, _READ_HISTORY, *values)
+    return Call(ListedVersion, _READ_HISTORY, values)
 
 
 def _named(workflow: UUID | str) -> tuple[str | None, str | None]:

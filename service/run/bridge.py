@@ -23,6 +23,7 @@ from flask import Response
 from gitstore.errors import GitstoreError, MalformedError, TooLargeError
 from service import errors
 from service.fairness import DISCONNECTED
+from service.middleware import Shortcut
 from service.run.connections import MOST_HEAD, Connection, Connections, head_too_large
 
 if TYPE_CHECKING:
@@ -55,7 +56,10 @@ Admit = Callable[["WSGIEnvironment"], Allowance | None]
 
 
 class Bridge:
-    """Serves the WSGI application `app` with `threads` threads. `seconds` is the grace period of a body."""
+    """Serves the WSGI application `app` with `threads` threads. `seconds` is the grace period of a body.
+
+    What `shortcut` answers needs no thread.
+    """
 
     def __init__(
         self,
@@ -64,8 +68,10 @@ class Bridge:
         connections: Connections,
         threads: int,
         seconds: Callable[[str], float],
+        shortcut: Shortcut | None = None,
     ) -> None:
         self._app = app
+        self._shortcut = shortcut
         self._admit = admit
         self._connections = connections
         self._seconds = seconds
@@ -83,7 +89,8 @@ class Bridge:
             refusal = await self._read(scope, environ, body)
             if refusal is None:
                 connection.work(whole=body.whole)
-                await self._answer(environ, connection, send, close=not body.whole)
+                if not (body.whole and await self._answered_here(environ, connection, send)):
+                    await self._answer(environ, connection, send, close=not body.whole)
             else:
                 await _refuse(send, refusal)
         finally:
@@ -120,6 +127,19 @@ class Bridge:
         if chunked and body.whole:
             environ["CONTENT_LENGTH"] = str(body.size)
         body.file.seek(0)
+
+    async def _answered_here(self, environ: WSGIEnvironment, connection: Connection, send: Send) -> bool:
+        """Send the answer that needs no thread; return False if there is none."""
+        answering = self._shortcut(environ) if self._shortcut is not None else None
+        answer = await answering if answering is not None else None
+        if answer is None:
+            return False
+        try:
+            await send({"type": "http.response.start", "status": answer.status, "headers": answer.headers})
+            await _send_part(answer.body, connection, send, last=True)
+        finally:
+            answer.finish()
+        return True
 
     async def _answer(
         self, environ: WSGIEnvironment, connection: Connection, send: Send, *, close: bool

@@ -34,6 +34,7 @@ from service import fairness, logs
 from service.config import Config
 from service.logs import Event
 from service.metrics import forget_process
+from service.middleware import SHORTCUT, Shortcut
 from service.run import admission, forking
 from service.run.bridge import Admit, Bridge
 from service.run.connections import HEAD_SECONDS, Connections, Http, wrapped
@@ -159,7 +160,8 @@ class Server:
 
     def __init__(self, app: Any, admit: Admit, *, threads: int, most: int) -> None:
         self._connections = Connections(most)
-        bridge = Bridge(app, admit, self._connections, threads, admission.seconds)
+        shortcut: Shortcut | None = getattr(app, "extensions", {}).get(SHORTCUT)
+        bridge = Bridge(app, admit, self._connections, threads, admission.seconds, shortcut)
         self._uvicorn = uvicorn.Server(
             uvicorn.Config(
                 bridge,

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from uuid import uuid4
 
+import psycopg
 import pytest
 
 from tests.service.api.conftest import House, definition, opened, yaml
@@ -213,3 +214,53 @@ def test_odd_request_lines_are_harmless(server: Server) -> None:
         status, _, _ = server.send(request.encode("latin-1"))
         assert 200 <= status < 500 or status == 505, line
     assert server.send(server.head("GET", "/livez"))[0] == 200
+
+
+def created(server: Server, slug: str) -> str:
+    """A workflow with one version; the path of its versions."""
+    body = json.dumps({"slug": slug, "definition": yaml().decode()}).encode()
+    headers = ("Content-Type: application/json", f"Content-Length: {len(body)}")
+    assert server.send(server.head("POST", "/workflows", *headers), body)[0] == 201
+    publish = server.head("POST", f"/workflows/{slug}/versions/publish", "Content-Length: 0")
+    assert server.send(publish)[0] == 201
+    return f"/workflows/{slug}/versions"
+
+
+def same(answer: tuple[int, dict[str, str], bytes]) -> tuple[int, dict[str, str], bytes]:
+    """An answer without what differs each time."""
+    status, headers, body = answer
+    return status, {name: text for name, text in headers.items() if name != "date"}, body
+
+
+def test_reads_in_the_event_loop_are_answered_as_in_a_thread(server: Server) -> None:
+    """A query is enough for the request to take a thread."""
+    versions = created(server, "in-loop")
+    tag = server.send(server.head("GET", f"{versions}/1"))[1]["etag"]
+    read = [
+        (path, headers)
+        for path in (f"{versions}/1", f"{versions}/current", f"{versions}/1/definition", versions)
+        for headers in ((), (f"If-None-Match: {tag}",), ("Origin: https://app.example",))
+    ]
+    missing = [(f"{versions}/9", ()), ("/workflows/none/versions/1", ()), (f"{versions}/current/x", ())]
+    for path, headers in [*read, *missing]:
+        given = (*headers, "X-Request-Id: compared")
+        found = server.send(server.head("GET", path, *given))
+        slow = server.send(server.head("GET", f"{path}?project=default", *given))
+        assert same(found) == same(slow)
+        assert found[0] in (200, 304) or (path, headers) in missing
+    stranger = Server(server.address, "gst_" + "a" * 43)
+    assert stranger.send(stranger.head("GET", f"{versions}/1"))[0] == 401
+
+
+def test_reads_survive_the_end_of_their_connections(server: Server, postgres_admin_conninfo: str) -> None:
+    versions = created(server, "survivor")
+    with psycopg.connect(postgres_admin_conninfo, autocommit=True) as admin:
+        for _ in range(3):
+            assert server.send(server.head("GET", f"{versions}/1"))[0] == 200
+            ended = admin.execute(
+                "select count(pg_terminate_backend(pid)) from pg_stat_activity "
+                "where application_name = 'gitstore web'"
+            ).fetchone()
+            assert ended is not None
+            assert ended[0] > 0
+    assert server.send(server.head("GET", f"{versions}/1"))[0] == 200
