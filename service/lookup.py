@@ -223,6 +223,16 @@ def admit(caller: Caller, slug: str, *numbers: int | None) -> None:
     caller.admit(size)
 
 
+def admit_draft(caller: Caller, repository: Repository, slug: str) -> None:
+    """Wait for the turn of a request that parses the draft, as `admit` does, by its size in Git."""
+    size = 0
+    with suppress(GitstoreError):  # what is wrong with the draft is reported by those who read it
+        if (commit := draft_of(repository, slug)) is not None:
+            _, blob, _ = repository.locate(repository.objects.commit(commit.encode()), slug)
+            size = len(repository.objects.blob(blob))
+    caller.admit(size)
+
+
 @contextmanager
 def reading_definition(row: catalog.Version) -> Iterator[None]:
     """Raise `version_lost`, with its data, if the block misses an object of a lost version."""

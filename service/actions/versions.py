@@ -42,7 +42,7 @@ def publish(
     """Publish the draft as the next version; with `activate`, make it current. `expected` as in `drafts`."""
     with caller.acting(Event.PUBLISHED, slug, caller.services.count_publish) as (store, facts):
         lookup.existing(store, slug)
-        lookup.admit(caller, slug, store.state(slug).latest + 1)
+        lookup.admit_draft(caller, store, slug)
         published = store.publish(
             slug,
             caller.actors(author),
