@@ -74,6 +74,8 @@ class Principal(Identity):
 
     project: Project
     role: Role
+    visible: UUID | None = None
+    """The id of the project if Postgres has shown it to the actor, when it authenticated the request."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -74,7 +74,9 @@ class Authenticator:
             holder = tokens.authenticate(self.database, secret)
             if holder is None:
                 raise UnauthenticatedError("the access token is unknown, revoked or expired")
-        return Principal(holder.id, holder.name, "token", holder.project, Role(holder.role))
+        project = holder.project
+        visible = project.id if holder.visible else None
+        return Principal(holder.id, holder.name, "token", project, Role(holder.role), visible=visible)
 
     @contextmanager
     def reading(self, secret: bytes, address: str) -> Iterator[list[Any]]:

@@ -13,10 +13,12 @@ from __future__ import annotations
 
 import json
 import os
+import select
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, suppress
+from contextvars import ContextVar
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final, Generic, LiteralString, TypeVar
@@ -110,6 +112,10 @@ _BEGIN_SNAPSHOT: Final[LiteralString] = (
 )
 _BEGIN_UPKEEP: Final[LiteralString] = _BEGIN_AS_OWNER + "; set local gitstore.upkeep = 'on'"
 
+# With the position of the log after it, in the same round trip.
+_COMMIT_WRITE: Final = b"commit; select gitstore.position()"
+_position: ContextVar[str | None] = ContextVar("gitstore_position", default=None)
+
 Claims = Mapping[str, object]
 
 
@@ -184,9 +190,19 @@ _LOADED: Final[Mapping[int, Callable[[bytes], object]]] = {
     17: bytes,
     23: lambda data: int.from_bytes(data, signed=True),
     25: bytes.decode,
+    1009: lambda data: [*_texts(data)],
     1184: lambda data: _EPOCH + timedelta(microseconds=int.from_bytes(data, signed=True)),
     2950: lambda data: UUID(bytes=data),
 }
+
+
+def _texts(data: bytes) -> Iterator[str]:
+    """Yield the elements of a text[] without nulls, of at most one dimension."""
+    at = 20  # behind number of dimensions, flags, type, length and lower bound
+    while at < len(data):
+        end = at + 4 + int.from_bytes(data[at : at + 4])
+        yield data[at + 4 : end].decode()
+        at = end
 
 
 def _decoded(result: PGresult) -> Iterator[list[Any]]:
@@ -200,7 +216,32 @@ def _decoded(result: PGresult) -> Iterator[list[Any]]:
 def _exec(connection: Connection[TupleRow], statement: bytes) -> PGresult:
     """Execute a statement without values by libpq alone; a cursor takes five times as long."""
     with spending("database"):
-        result = connection.pgconn.exec_(statement)
+        return _checked(connection.pgconn.exec_(statement))
+
+
+def _results(connection: Connection[TupleRow], statements: bytes) -> list[PGresult]:
+    """Execute statements as `_exec` does; return the results of the first ones, up to an error."""
+    pgconn, results = connection.pgconn, list[PGresult]()
+    with spending("database"):
+        pgconn.send_query(statements)
+        poll = select.poll()
+        poll.register(pgconn.socket, select.POLLIN)
+        try:
+            while True:
+                while pgconn.is_busy():
+                    poll.poll()
+                    pgconn.consume_input()
+                if (result := pgconn.get_result()) is None:
+                    return results
+                results.append(result)
+        except psycopg.OperationalError:  # the connection broke
+            if not results:
+                raise
+            return results
+
+
+def _checked(result: PGresult) -> PGresult:
+    """Return `result` unless it is an error, which is raised as the driver raises it."""
     if result.status not in (ExecStatus.TUPLES_OK, ExecStatus.COMMAND_OK):
         message = result.error_message.decode("utf-8", "replace")
         state = result.error_field(DiagnosticField.SQLSTATE)
@@ -263,10 +304,8 @@ class Call(Generic[T]):
     values: tuple[str | bytes | None, ...]
 
     def rows(self, result: PGresult) -> list[T]:
-        """Return the rows of a result in the binary format. Raises OperationalError for any error in it."""
-        if result.status != ExecStatus.TUPLES_OK:
-            raise psycopg.OperationalError(result.error_message.decode("utf-8", "replace"))
-        return [self.row(*decoded) for decoded in _decoded(result)]
+        """Return the rows of a result in the binary format. Raises the driver's errors."""
+        return [self.row(*decoded) for decoded in _decoded(_checked(result))]
 
 
 class SingleReading:
@@ -325,7 +364,7 @@ class Database:
 
     def as_user(self, claims: Claims) -> AbstractContextManager[Transaction]:
         """Open a read-write transaction with the rights of the principal with `claims`."""
-        return self._transaction(_BEGIN_AS_USER, **_claim_values(claims))
+        return self._transaction(_BEGIN_AS_USER, _COMMIT_WRITE, **_claim_values(claims))
 
     def as_mirror(
         self, locks: Locks | None = None, *queries: LiteralString, **values: object
@@ -351,6 +390,7 @@ class Database:
     def ask(self, row: type[T], claims: Claims, query: LiteralString, **values: object) -> T | None:
         """Run one statement as `as_user` does, in a single round trip; return its first row, or None."""
         found = self._asked(_BEGIN_AS_USER, row, query, {**values, **_claim_values(claims)})
+        _position.set(None)
         return found[0] if found else None
 
     def read(self, row: type[T], claims: Claims, query: LiteralString, **values: object) -> list[T]:
@@ -358,17 +398,24 @@ class Database:
         return self._asked(_BEGIN_READING, row, query, {**values, **_claim_values(claims)})
 
     def call(self, call: Call[T]) -> list[T]:
-        """Return the rows of a call, in one round trip. Every error is raised as `unavailable`.
+        """Return the rows of a call, in one round trip.
 
-        libpq is called directly, since a cursor takes three times as long.
+        libpq is called directly, since a cursor takes three times as long. The function may run twice, as a
+        pooled connection that has broken since its last use is replaced once.
         """
         with translated(), spending("database"):
             pool = self._open()
-            connection = self._connection(pool)
-            try:
-                return call.rows(connection.pgconn.exec_params(*self.sent(call)))
-            finally:
-                pool.putconn(connection)
+            for last in (False, True):
+                connection = self._connection(pool)
+                try:
+                    return call.rows(connection.pgconn.exec_params(*self.sent(call)))
+                except psycopg.OperationalError:
+                    if last or not connection.broken:
+                        raise
+                finally:
+                    pool.putconn(connection)
+                pool.check()
+        raise AssertionError("the last try returns or raises")
 
     def sent(self, call: Call[Any]) -> tuple[bytes, list[bytes | None], None, list[int], Format]:
         """Return the arguments of libpq for a call."""
@@ -400,6 +447,16 @@ class Database:
             timeline: str | None = transaction.value(_TIMELINE)
         return timeline
 
+    @staticmethod
+    def committed() -> str | None:
+        """Return the position of the log after the last write of this context, and forget it.
+
+        None if it is not known: the write was none of `as_user` or `as_mirror`, or the server withholds it.
+        """
+        position = _position.get()
+        _position.set(None)
+        return position
+
     def ping(self) -> None:
         """Raise `unavailable` unless Postgres answers."""
         with self.as_owner() as transaction:
@@ -416,15 +473,16 @@ class Database:
     def _locked(
         self, opening: LiteralString, locks: Locks | None, *queries: LiteralString, **values: object
     ) -> AbstractContextManager[Transaction]:
+        commit = _COMMIT_WRITE if opening is _BEGIN_AS_MIRROR else b"commit"
         if locks is None:
-            return self._transaction("; ".join([opening, *queries]), **values)
+            return self._transaction("; ".join([opening, *queries]), commit, **values)
         values |= {"shared": locks.shared, "exclusive": locks.exclusive}
         if locks.patience is None:
-            if opening is _BEGIN_AS_MIRROR:
-                opening += _WHILE_ACTIVE
-            return self._in_turn(self._transaction("; ".join([opening + _LOCKED, *queries]), **values))
-        values["patience"] = _ms(locks.patience)
-        return self._in_turn(self._transaction("; ".join([opening + _LOCKED_SOON, *queries]), **values))
+            opening += (_WHILE_ACTIVE if opening is _BEGIN_AS_MIRROR else "") + _LOCKED
+        else:
+            opening += _LOCKED_SOON
+            values["patience"] = _ms(locks.patience)
+        return self._in_turn(self._transaction("; ".join([opening, *queries]), commit, **values))
 
     @contextmanager
     def _in_turn(self, writing: AbstractContextManager[Transaction]) -> Iterator[Transaction]:
@@ -452,7 +510,9 @@ class Database:
                 pool.putconn(connection)
 
     @contextmanager
-    def _transaction(self, opening: LiteralString, **values: object) -> Iterator[Transaction]:
+    def _transaction(
+        self, opening: LiteralString, commit: bytes = b"commit", /, **values: object
+    ) -> Iterator[Transaction]:
         with translated():
             pool, connection, begun = self._begun(opening, values, tuple_row)
             try:
@@ -462,15 +522,19 @@ class Database:
                     with suppress(psycopg.Error):
                         connection.execute("rollback")
                     raise
-                self._commit(connection)
+                self._commit(connection, commit)
             finally:
                 pool.putconn(connection)
 
     @staticmethod
-    def _commit(connection: Connection[TupleRow]) -> None:
-        if _exec(connection, b"commit").command_status != b"COMMIT":
+    def _commit(connection: Connection[TupleRow], statements: bytes) -> None:
+        """Commit. What follows in `statements` gives the position, which is not known if it fails."""
+        committed, *others = _results(connection, statements)
+        if _checked(committed).command_status != b"COMMIT":
             # After a statement error that the caller ignored, Postgres answers ROLLBACK without an error.
             raise GitstoreError(Code.INTERNAL, "the transaction had failed and was rolled back")
+        shown = others[0].get_value(0, 0) if others and others[0].ntuples else None
+        _position.set(shown.decode() if shown is not None else None)
 
     def _begun(
         self, statements: LiteralString, values: Mapping[str, object], row: RowFactory[T]

@@ -23,11 +23,8 @@ HEADER: Final = "Gitstore-Position"
 """Header with a position: of answers to writes, of deliveries, and of the reads that follow."""
 
 _POSITION: Final = re.compile(r"([0-9A-F]{8}):([0-9A-F]{1,8})/([0-9A-F]{1,8})")
-# The function of the timeline may not run on a replica.
-_OF_WRITES: Final[LiteralString] = """
-    select left(pg_walfile_name(lsn), 8) || ':' || lsn as position
-    from pg_current_wal_lsn() as lsn
-"""
+# It may not run on a replica.
+_OF_WRITES: Final[LiteralString] = "select gitstore.position() as position"
 _PROGRESS: Final[LiteralString] = """
     select pg_is_in_recovery() as is_replica,
         case when pg_is_in_recovery() then coalesce(
@@ -83,6 +80,8 @@ class _Written:
 
 def position(database: Database) -> str | None:
     """Return the position after all writes that are committed, or None if the server withholds it."""
+    if (known := database.committed()) is not None:
+        return known
     with suppress(GitstoreError):
         return database.read(_Written, {}, _OF_WRITES)[0].position  # in one round trip
     return None

@@ -35,6 +35,8 @@ class Holder:
     name: str
     role: str
     project: Project
+    visible: bool = True
+    """Whether Postgres shows the project to the holder."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +47,7 @@ class Valid:
     role: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class _InProject:
     """A role in a project, with the project's columns."""
 
@@ -67,15 +69,16 @@ class _InProject:
         return Project(**{name: getattr(self, f"project_{name}") for name in rows.column_names(Project)})
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class _Held(_InProject):
-    """A row returned by gitstore.authenticate."""
+    """A row returned by gitstore.enter."""
 
     id: UUID
     name: str
+    visible: bool
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class UserRole(_InProject):
     """A user's role in a project, and whether the user has `others` that would fit as well."""
 
@@ -116,7 +119,7 @@ _VALID: Final[LiteralString] = """
     where id = %(id)s and project_id = %(project)s
         and revoked_at is null and (expires_at is null or expires_at > now())
 """
-_AUTHENTICATE: Final[LiteralString] = rows.select(_Held) + " from gitstore.authenticate(%(sha256)s)"
+_ENTER: Final = (rows.select(_Held) + " from gitstore.enter($1, $2)").encode()
 _READ_VERSION: Final = (
     rows.select(ReadVersion)
     + " from gitstore.read_version($1, $2, $3, $4, $5, $6, $7, $8, $9) where id is not null"
@@ -154,8 +157,9 @@ def valid(tx: Transaction, project_id: UUID, token_id: UUID) -> Valid | None:
 
 def authenticate(database: Database, sha256: bytes) -> Holder | None:
     """Return the holder of the secret with this SHA-256, or None; record the use, at most once a minute."""
-    held = database.ask(_Held, {}, _AUTHENTICATE, sha256=sha256)
-    return Holder(held.id, held.name, held.role, held.project) if held else None
+    for held in database.call(Call(_Held, _ENTER, (sha256,))):
+        return Holder(held.id, held.name, held.role, held.project, held.visible)
+    return None
 
 
 def read_version(

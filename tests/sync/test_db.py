@@ -7,16 +7,20 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
+from typing import LiteralString
 from uuid import uuid4
 
 import psycopg
 import pytest
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from gitstore.errors import Code, GitstoreError
-from sync.db import Database, user_claims
+from sync import tokens
+from sync.db import Database, Locks, Transaction, user_claims
 from sync.embedded.server import EmbeddedPostgres
+from sync.replication import Position
 
 WHO = "select current_user, nullif(current_setting('request.jwt.claims', true), '')"
 
@@ -195,3 +199,49 @@ def test_a_pool_opens_once_for_concurrent_first_uses(make_database: Callable[...
         list(threads.map(first, range(4)))
     assert database._inherited == [None]
     database.close()
+
+
+def test_a_call_on_a_connection_that_was_cut_while_idle_is_repeated(
+    database: Database, postgres_admin_conninfo: str
+) -> None:
+    assert tokens.authenticate(database, b"unknown") is None
+    with psycopg.connect(postgres_admin_conninfo, autocommit=True) as admin:
+        admin.execute(
+            "select pg_terminate_backend(pid, 1000) from pg_stat_activity where usename = 'gitstore'"
+        )
+    assert tokens.authenticate(database, b"unknown") is None
+
+
+def test_the_position_after_a_write_is_known_once_and_only_after_a_write(database: Database) -> None:
+    writes: list[Callable[[], AbstractContextManager[Transaction]]] = [
+        database.as_mirror,
+        lambda: database.as_user({}),
+        lambda: database.as_mirror(Locks([], [1])),
+    ]
+    for opened in writes:
+        with opened() as tx:
+            before = Position.parse(tx.value("select gitstore.position()"))
+        position = database.committed()
+        assert position is not None
+        assert Position.parse(position) >= before
+        assert database.committed() is None
+        with opened():
+            pass
+        with database.as_owner():
+            pass
+        assert database.committed() is None
+
+
+@pytest.mark.parametrize("fault", ["revoke execute on function pg_walfile_name(pg_lsn) from public",
+                                   "drop function gitstore.position()"])  # fmt: skip
+def test_a_write_is_committed_where_the_position_is_withheld_or_fails(
+    database: Database, postgres_admin_conninfo: str, fault: LiteralString
+) -> None:
+    name = str(conninfo_to_dict(database.conninfo)["dbname"])
+    with psycopg.connect(make_conninfo(postgres_admin_conninfo, dbname=name), autocommit=True) as admin:
+        admin.execute(fault)
+    with database.as_user({}) as tx:
+        number = tx.value("select pg_current_xact_id()::text")
+    assert database.committed() is None
+    with database.as_owner() as tx:
+        assert tx.value("select pg_xact_status(%(id)s::xid8)", id=number) == "committed"
