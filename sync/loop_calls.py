@@ -1,7 +1,7 @@
 """Calls of functions of Postgres from an event loop, in which no thread waits for the answer.
 
 A process has a few connections for them. Each carries one call at a time, and further calls wait in their
-order. A call that fails in any way raises `unavailable`; its caller then does the work in a thread, by
+order. A call that fails in any way gives up its connection; its caller then does the work in a thread, by
 `Database.call`, whose pool reconnects. libpq's functions for this do not block: those of psycopg.pq, which
 are public.
 """
@@ -44,7 +44,7 @@ class LoopCalls:
         self._waiting: deque[asyncio.Future[_Link]] = deque()
 
     async def call(self, call: Call[T]) -> list[T]:
-        """Return the rows of a call. Raises `unavailable`."""
+        """Return the rows of a call. Raises the errors of `Database.call`."""
         link = self._free.pop() if self._free else await self._next()
         try:
             with translated():
