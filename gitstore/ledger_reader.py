@@ -115,7 +115,7 @@ class LedgerReader:
                 tip = self.refs.read(names.ledger(slug))
                 if tip is None:
                     return ()
-                self._former[slug] = ledger.parse(self.objects.commit(tip)).former
+                self._former[slug] = next(self.ledger_from(tip)).former
             except GitstoreError:
                 return ()
         return self._former[slug]

@@ -361,7 +361,7 @@ def _offset(mark: Any, otherwise: int) -> int:
 
 def events(text: str) -> Iterator[yaml.Event]:
     """Return libyaml's events of `text`, which `read` accepts; their offsets are those of `text`."""
-    return yaml.parse(_hide(text)[0], Loader=LOADER)
+    return iter(LOADER(_hide(text)[0]).get_event, None)
 
 
 def has_comments(text: str) -> bool:
