@@ -197,6 +197,8 @@ def seeded(sizes: Sequence[int], report: Report = print, cache: Path = CACHE) ->
 def copied(sizes: Sequence[int], folder: Path, report: Report = print, cache: Path = CACHE) -> Path:
     """Copy the data folder with projects of `sizes` to `folder`; share blocks where the file system can."""
     subprocess.run(["cp", "-a", "--reflink=auto", str(seeded(sizes, report, cache)), str(folder)], check=True)
+    for repository in (folder / "repos").iterdir():
+        (repository / "gitstore-gc").touch()  # else the worker maintains them at once, beside the measures
     return folder
 
 
