@@ -32,6 +32,8 @@ GIVE_UP = 180.0
 """Seconds after which a client calls the cluster broken."""
 _PAUSE = 0.5
 _ANSWER = 20.0  # seconds that a client waits for an answer
+_ABANDONED = 15.0
+"""Seconds after which a draft in the way is taken over: an attempt that did not come to its end left it."""
 SHARED = "shared"
 
 
@@ -69,18 +71,21 @@ class Clients:
 
     def publish(self, slug: str, mark: str) -> None:
         """Publish a definition named `mark` in one call, until it is acknowledged."""
-        began, attempts, match = time.time(), 0, False
+        began, attempts, match = time.time(), 0, ""
+        drafts: dict[str, float] = {}  # when each was first in the way
         body = json.dumps({"definition": definition(mark)}).encode()
         while True:
             attempts += 1
-            status, answer = self._post(f"/workflows/{slug}/versions/publish", body, match=match)
+            status, answer = self._post(f"/workflows/{slug}/versions/publish", body, match)
             if status in (200, 201):
                 break
             if "workflow_not_found" in answer:  # its first version needs it
                 self._post("/workflows", json.dumps({"slug": slug, "definition": definition(mark)}).encode())
             elif 400 <= status < 500 and status not in (404, 408, 409, 412, 429):
                 raise BrokenError(f"publish {slug}: {status} {answer}")
-            match = status in (409, 412)  # the draft of an attempt that did not come to its end
+            etag = json.loads(answer).get("etag", "") if status in (409, 412) else ""
+            since = drafts.setdefault(etag, time.time())
+            match = etag if time.time() - since > _ABANDONED else ""
             self.failed(f"publish {status} {answer}")
             self._pause(began, f"publish {slug} {mark}: {status} {answer}")
         now = time.time()
@@ -89,10 +94,10 @@ class Clients:
             kind="publish", slug=slug, number=number, mark=mark, began=began, at=now, attempts=attempts
         )
 
-    def _post(self, path: str, body: bytes, *, match: bool = False) -> tuple[int, str]:
+    def _post(self, path: str, body: bytes, match: str = "") -> tuple[int, str]:
         headers = {"Authorization": f"Bearer {self.caller.token}", "Content-Type": "application/json"}
         if match:
-            headers["If-Match"] = "*"
+            headers["If-Match"] = match
         request = urllib.request.Request(self.caller.url + path, body, headers, method="POST")  # noqa: S310
         try:
             with urllib.request.urlopen(request, timeout=_ANSWER) as answer:  # noqa: S310

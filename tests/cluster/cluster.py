@@ -99,6 +99,12 @@ class Cluster:
         url = f"http://{node.address}:{PORT}"
         wait_for(lambda: self._status(url) == 200, f"{node.name} is not ready: {node.log()}", seconds)
 
+    def wait_until_whole(self) -> None:
+        """Fail unless all nodes and bricks serve again, after a fault."""
+        wait_for(self.volume.is_online, "a brick is missing", START_SECONDS)
+        for node in self.nodes:
+            self.wait_until_ready(node)
+
     def start_proxy(self) -> None:
         servers = "\n".join(f"    server {node.name} {node.address}:{PORT}" for node in self.nodes)
         path = self.proxy.folder / "haproxy.cfg"

@@ -154,8 +154,8 @@ def test_three_nodes_publish_without_faults(running: Cluster, tmp_path: Path) ->
 def test_faults_lose_nothing(running: Cluster, tmp_path: Path) -> None:
     """Nodes, bricks, the pooler and the primary are killed, paused and cut off, each under load.
 
-    The next fault comes when writes have been acknowledged for a while again. What was acknowledged is there
-    at once, since two bricks of three have it, and still when the third has caught up.
+    The next fault comes when the cluster is whole and writes are acknowledged again. What was acknowledged is
+    there at once, since two bricks of three have it, and still when the third has caught up.
     """
     node, other = running.nodes[1], running.nodes[2]
     brick = running.volume.bricks[1]
@@ -181,6 +181,7 @@ def test_faults_lose_nothing(running: Cluster, tmp_path: Path) -> None:
     done: list[Fault] = []
     _back(out, time.time())
     for name in FAULTS or faults:
+        running.wait_until_whole()
         time.sleep(CALM_SECONDS)
         assert clients.poll() is None, running.clients.log()
         begin = time.time()
@@ -191,8 +192,7 @@ def test_faults_lose_nothing(running: Cluster, tmp_path: Path) -> None:
     record = Record.read(out)
     report(record, done)
     check(running, record)
-    for machine in running.nodes:
-        running.wait_until_ready(machine)
+    running.wait_until_whole()
     running.volume.wait_until_healed(120)
     check(running, record)
     assert "no differences" in running.cli("verify")

@@ -94,6 +94,11 @@ class Volume:
         wait_for(lambda: is_mounted(where), machine.log("mount.log"))
         return process
 
+    def is_online(self) -> bool:
+        """Return whether each machine's brick and self-heal daemon run."""
+        status = self._gluster("volume", "status", NAME, "--xml", check=False)
+        return status.count("<status>1</status>") == 2 * len(self.bricks)
+
     def heal_state(self) -> str:
         """Return what the servers count as not healed, for each brick.
 
