@@ -90,6 +90,12 @@ class PackedRefs:
             if name.startswith(prefix):  # always, unless the file is damaged
                 yield name, oid
 
+    def below(self, prefix: bytes) -> dict[bytes, bytes]:
+        """Return name -> hex id of what `scan` yields: of very many refs, in less time."""
+        after = prefix[:-1] + bytes([prefix[-1] + 1])
+        lines = _LINES.findall(self._data, self._search(prefix), self._search(after))
+        return {name: oid for oid, name in lines if name.startswith(prefix)}
+
     def _search(self, name: bytes) -> int:
         """Return the offset of the first ref line whose name sorts at or after `name`."""
         low, high = 0, len(self._data)  # both are the start of a line, or the end

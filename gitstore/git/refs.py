@@ -137,7 +137,6 @@ class Refs:
     @spending("git")
     def survey(self, prefix: bytes) -> tuple[dict[bytes, bytes], list[bytes]]:
         """Return the refs as `below` does, and the names of the refs whose files are damaged."""
-        refs: dict[bytes, bytes] = {}
         damaged = []
         loose = {}
         for name in self._walk(prefix):
@@ -150,11 +149,10 @@ class Refs:
                 loose[name] = value
         # Read packed after loose, so that a ref packed in between is found in one of the two.
         with self._packed() as packed:
-            refs.update(packed.scan(prefix))
-        refs.update(loose)
+            refs = packed.below(prefix)
         for name in damaged:
             refs.pop(name, None)
-        return dict(sorted(refs.items())), sorted(damaged)
+        return dict(sorted((refs | loose).items())) if loose else refs, sorted(damaged)
 
     def _read_packed(self, name: bytes) -> bytes | None:
         """Return the value in packed-refs. In `cached_reads`, the file stays mapped until git replaces it."""

@@ -98,10 +98,10 @@ def advertise(repository: Repository) -> bytes:
         refs = {}
         for prefix in _ADVERTISED:
             refs |= repository.refs.below(prefix)
-    lines = [b"%b %b" % (refs[name], name) for name in sorted(refs)] or [ZERO + b" capabilities^{}"]
-    lines[0] += b"\0" + CAPABILITIES
+    first, *rest = sorted(refs.items()) or [(b"capabilities^{}", ZERO)]
     packets = [pkt_line(b"# service=git-receive-pack\n"), pkt_line(None)]
-    packets += [b"%04x%b\n" % (len(line) + 5, line) for line in lines]  # pkt_line of each takes twice as long
+    packets += [pkt_line(b"%b %b\0%b\n" % (first[1], first[0], CAPABILITIES))]
+    packets += [b"%04x%b %b\n" % (len(name) + 46, oid, name) for name, oid in rest]  # faster than pkt_line
     return b"".join([*packets, pkt_line(None)])
 
 
