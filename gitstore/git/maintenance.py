@@ -48,7 +48,13 @@ _MOST_PROBLEMS: Final = 1_000  # lines of git fsck's output
 _REPACK: Final = ("-d", "-l", "-n", "-q")  # -n: without the listings for dumb clients
 _FOR_DUMB_CLIENTS: Final = ("info/refs", "objects/info/packs")  # not served; a list of all refs is large
 # The names in a bitmap help only a pack that is made from it; they would be a third of its size.
-_SETTINGS: Final = {**FRUGAL, "core.fsync": "all", "pack.writeBitmapHashCache": "false"}
+# Without a reverse index, each fetch from a large pack makes one.
+_SETTINGS: Final = {
+    **FRUGAL,
+    "core.fsync": "all",
+    "pack.writeBitmapHashCache": "false",
+    "pack.writeReverseIndex": "true",
+}
 
 
 @dataclass(frozen=True, slots=True)

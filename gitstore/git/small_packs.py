@@ -325,7 +325,7 @@ class SmallPacks:
         for name in done:
             if name != made:
                 del known[name]
-                for suffix in (".idx", ".pack"):
+                for suffix in (".rev", ".idx", ".pack"):
                     Path(f"{folder}/{name}{suffix}").unlink(missing_ok=True)
         self._put(folder, {**known, made: index})
 
