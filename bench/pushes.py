@@ -187,14 +187,12 @@ def advertisement(rig: Rig, size: int) -> Figures:
 @measure("tags", 1_000, time=at_most(3, "s"))
 @measure("tags", 10_000, time=at_most(20, "s"))
 def many_tags(rig: Rig, size: int) -> Figures:
-    """drafts and tags in one push to an empty project, raw, against http-backend."""
+    """tags in one push to an empty project, raw, against http-backend."""
     slugs = [seeds.slug(number) for number in range(size // seeds.VERSIONS)]
     work = Work(rig, slugs, seeds.VERSIONS)
-    updates = []
-    for slug in slugs:
-        updates.append((ZERO, work.updates(slug, seeds.VERSIONS)[0][1], names.draft(slug)))
-        updates += [work.updates(slug, number)[1] for number in range(1, seeds.VERSIONS + 1)]
-    body = work.body(updates)
+    body = work.body(
+        [work.updates(slug, number)[1] for slug in slugs for number in range(1, seeds.VERSIONS + 1)]
+    )
 
     def pushed(target: Target) -> float:
         job = Job(target.side.port, [[target.raw(body)]], None, b"ok refs/tags/", reconnect=True)
