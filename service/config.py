@@ -183,7 +183,7 @@ SETTINGS: Final = (
         "GITSTORE_MAX_CPU",
         "5",
         "Maximum seconds of CPU time that one request spends on parsing, checking, comparing and "
-        "rendering definitions; a push may use four times as much.",
+        "rendering definitions; a push may use eight times as much.",
         kinds.number(1, 600, "a number of seconds"),
     ),
     Setting(

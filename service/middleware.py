@@ -24,7 +24,7 @@ from service.metrics import Metrics
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
-_PUSH_SHARE: Final = 4  # a push may hold many definitions
+_PUSH_SHARE: Final = 8  # a push may hold as many definitions as commands: 10,000
 ENDPOINT: Final = "gitstore.endpoint"
 """WSGI environment key in which Flask leaves the name of the route."""
 
