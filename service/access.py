@@ -75,7 +75,7 @@ class Principal(Identity):
     project: Project
     role: Role
     visible: UUID | None = None
-    """The id of the project if Postgres has shown it to the actor, when it authenticated the request."""
+    """The id of the project, if row-level security showed it to the actor at authentication."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -80,7 +80,7 @@ class Authenticator:
 
     @contextmanager
     def reading(self, secret: bytes, address: str) -> Iterator[list[Any]]:
-        """Check the credential of a read, which the block adds the rows of; a row shows that it is valid.
+        """Yield a list to which the block adds the rows of a read: a row proves that the credential is valid.
 
         A failure is not counted: the request is then answered as any other.
         """

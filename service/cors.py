@@ -88,7 +88,7 @@ def around(inner: WSGIApplication, origins: Origins | None) -> WSGIApplication:
 def added(
     headers: list[tuple[str, str]], origins: Origins | None, environ: WSGIEnvironment
 ) -> list[tuple[str, str]]:
-    """Return the headers of an answer to a read, with those that allow pages of `origins` to see it."""
+    """Return `headers` of an answer to a read, and those that let pages of `origins` read it."""
     if origins is None:
         return headers
     return _with_vary(headers, _headers(origins, environ.get("HTTP_ORIGIN", "")))

@@ -32,7 +32,7 @@ _REPEATED: Final = frozenset({"method", "path", "principal", "project"})
 _SHORT: Final = 200
 _NUMBERS: Final = frozenset({"status", "duration_ms"})
 _OUR_ID: Final = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}")
-"""A request id that no client has chosen, but for a client that chooses one of the same form."""
+"""The form of the request ids that this service generates."""
 _POLLED: Final = {"ui.show_changes", "workflows.read_changes"}
 """Endpoints that each open page asks every other second: that nothing has changed is logged as `debug`."""
 

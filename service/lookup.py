@@ -224,9 +224,9 @@ def admit(caller: Caller, slug: str, *numbers: int | None) -> None:
 
 
 def admit_draft(caller: Caller, repository: Repository, slug: str) -> None:
-    """Wait for the turn of a request that parses the draft, as `admit` does, by its size in Git."""
+    """Wait for the turn of a request that parses the draft. Like `admit`, but with its size in Git."""
     size = 0
-    with suppress(GitstoreError):  # what is wrong with the draft is reported by those who read it
+    with suppress(GitstoreError):  # the parser reports what is wrong with the draft
         if (commit := draft_of(repository, slug)) is not None:
             _, blob, _ = repository.locate(repository.objects.commit(commit.encode()), slug)
             size = len(repository.objects.blob(blob))

@@ -29,7 +29,7 @@ ENDPOINT: Final = "gitstore.endpoint"
 """WSGI environment key in which Flask leaves the name of the route."""
 
 SHORTCUT: Final = "gitstore.shortcut"
-"""Flask extension that answers some requests in the event loop; without one, threads answer all."""
+"""Key of the Flask extension that answers some requests in the event loop; without it, threads do."""
 
 # Browsers must treat an answer as data: they may not run, frame or sniff it. Pages override this.
 _HEADERS: Final = {
@@ -72,8 +72,7 @@ class Answer(NamedTuple):
 
 Reads = Callable[["WSGIEnvironment"], Awaitable[Answer | None] | None]
 Shortcut = Callable[["WSGIEnvironment"], Awaitable[LoopAnswer | None] | None]
-"""Answers some requests in the event loop. None, at once or later: the application answers."""
-
+"""Answers some requests in the event loop; returns None, at once or later, for the application to answer."""
 
 _ENCODED: Final = [(name.lower().encode(), value.encode()) for name, value in _HEADERS.items()]
 
@@ -150,9 +149,9 @@ class RequestMiddleware:
             )
 
         def app(environ: WSGIEnvironment) -> Awaitable[LoopAnswer | None] | None:
-            set_address(environ, self._proxies)
+            request = self._begun(environ)
             answering = reads(environ)
-            return answered(self._begun(environ), answering) if answering is not None else None
+            return answered(request, answering) if answering is not None else None
 
         return app
 

@@ -25,16 +25,16 @@ from sync.errors import translated, unavailable
 T = TypeVar("T")
 
 MOST: Final = 4
-"""Connections of a process; two cores of Postgres are busy with fewer."""
+"""Connections of a process. Fewer keep two cores of Postgres busy."""
 _SECONDS: Final = 5.0  # for one call
 _PAUSE: Final = 1.0  # seconds without a try to connect after one that failed
 
 
 class LoopCalls:
-    """Calls from the event loop that runs when the first one is made."""
+    """The connections of one process, for calls from its event loop."""
 
     def __init__(self, database: Database) -> None:
-        """To be made before the database's pool opens, of whose connections it takes some."""
+        """Reserve connections of the database's pool, which must not be open yet."""
         self._database = database
         self._most = database.spare(MOST)
         self._links: set[_Link] = set()
@@ -61,7 +61,7 @@ class LoopCalls:
             self._drop(link)
 
     async def _next(self) -> _Link:
-        """Return a connection: a new one if there may be more of them, else the next that is free."""
+        """Return a new connection, or at the limit the next one that becomes free."""
         loop = asyncio.get_running_loop()
         if loop.time() < self._retry or not self._most:
             raise unavailable()
@@ -119,7 +119,7 @@ class LoopCalls:
 
 
 class _Link:
-    """One connection, which `lost` is called with if it breaks while nothing is asked."""
+    """One connection. If it breaks between two calls, it passes itself to `lost`."""
 
     def __init__(self, connection: Connection[Any], loop: asyncio.AbstractEventLoop, lost: Any) -> None:
         self._connection = connection

@@ -1,6 +1,6 @@
-"""The value of the usual block YAML, line by line: half the time of a reader of libyaml's events.
+"""Read common block YAML line by line, in half the time of a reader of libyaml's events.
 
-Each line that it reads has a key, an item of a list, or both, and a scalar or an empty collection behind
+Each line that it accepts has a key, an item of a list, or both, and a scalar or an empty collection behind
 them: what most editors and `yaml_writer` write. Any other text is left to `yaml_reader`, above all one with
 several lines in a scalar, an inner flow collection, an anchor, a tag, an escape or an error.
 """
@@ -38,7 +38,7 @@ _BETWEEN_CHECKS: Final = 128  # lines
 
 
 def value_of(text: str, limits: Limits) -> dict[str, Any] | None:
-    """Return the mapping in `text`; None for another kind of text.
+    """Return the mapping in `text`, or None if it has anything but such lines.
 
     `text` has only characters that YAML allows, no line break of YAML 1.1 alone, and no complex key.
     """

@@ -163,7 +163,7 @@ def parse(
     found, more = _judged(value, rules, schema) if judged and value is not None else ([], 0)
     if value is not None and not found and not more:
         return Definition(raw, value, digest(value, rules), schema=judge)
-    try:  # again, as problems need positions
+    try:  # parse again: problems need positions
         document = read(raw, limits.under(rules), is_json=is_json, bytes_only=any_text)
         root = _root(document, rules)
     except Unparsable as error:
@@ -186,7 +186,7 @@ def _judged(value: Any, rules: Rules, schema: Schema | None) -> tuple[Sequence[F
 
 
 def _plain_value(raw: bytes, limits: Limits, *, is_json: bool) -> dict[str, Any] | None:
-    """Return the mapping in `raw`, without positions; None for a text that `read` must look at."""
+    """Return the mapping in `raw`, without positions, or None if `read` must parse it."""
     with suppress(UnicodeDecodeError, DoubtError):
         if len(raw) <= limits.definition:
             text = raw.removeprefix(codecs.BOM_UTF8).decode()

@@ -1,8 +1,8 @@
 """JSON text (RFC 8259, strictly) -> value, with a loop and a stack instead of recursion.
 
 The standard library's parser recurses, keeps the last of duplicate keys, accepts NaN, and has no positions.
-It takes a tenth of the time, and suffices where only the value counts: of any text that it is not sure about,
-there is none, and `read` reports what is wrong with it, and where.
+It takes a tenth of the time, and suffices where only the value counts: `plain_value` refuses every text that
+it might get wrong, and the caller uses `read`, which reports each error with its position.
 """
 
 from __future__ import annotations
@@ -105,7 +105,7 @@ def plain_value(text: str, limits: Limits, envelope: Limits = NO_ENVELOPE) -> An
 
 
 class DoubtError(Exception):
-    """A text may be refused, or have a value that the standard library gets wrong."""
+    """`read` may refuse the text, or give it another value than the standard library does."""
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

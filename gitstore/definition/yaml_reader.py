@@ -99,7 +99,7 @@ def read(text: str, limits: Limits, errors: SyntaxErrors) -> Builder:
 
 
 def plain_value(text: str, limits: Limits) -> dict[str, Any] | None:
-    """Return the mapping in `text`, in half the time of `read` or less; None for a text that it must look at.
+    """Return the mapping in `text`, in at most half the time of `read`, or None if `read` must parse it.
 
     That is one with an anchor, an alias, a tag, an escape, a second document, a key that may be refused, or
     an error. `read` returns the same value for any other text, and where each part of it is.

@@ -91,7 +91,7 @@ class PackedRefs:
                 yield name, oid
 
     def below(self, prefix: bytes) -> dict[bytes, bytes]:
-        """Return name -> hex id of what `scan` yields: of very many refs, in less time."""
+        """Return the refs that `scan` yields, as name -> hex id: faster for many refs."""
         after = prefix[:-1] + bytes([prefix[-1] + 1])
         lines = _LINES.findall(self._data, self._search(prefix), self._search(after))
         return {name: oid for oid, name in lines if name.startswith(prefix)}

@@ -1,7 +1,7 @@
 """Short way of an engine's reads around Flask: one round trip to Postgres, and no routing or validation.
 
-It is taken in the event loop (`in_loop`), which takes no thread, or else in a request's thread (`around`),
-where replicas are read as well.
+`in_loop` answers in the event loop, without a thread; `around` answers in a request's thread, and also reads
+replicas.
 
 It answers `GET /workflows/{slug or id}/versions/{current, number or environment}`, with and without
 `/definition`, for an access token and with no query but a plain `key`; and `GET …/versions`, the history,
@@ -47,7 +47,7 @@ _UNUSUAL: Final = ("SCRIPT_NAME", "HTTP_GITSTORE_ON_BEHALF_OF", "HTTP_TRANSFER_E
 
 
 class _Asked(NamedTuple):
-    """What a request asks: the call of Postgres, and the answer by its rows, or None for Flask."""
+    """A request as a call of Postgres, and a function from its rows to the answer, or to None for Flask."""
 
     secret: bytes
     address: str
@@ -70,7 +70,7 @@ def around(inner: WSGIApplication, services: Services) -> WSGIApplication:
 
 
 def in_loop(services: Services) -> Reads:
-    """Return a function that answers in an event loop what `around` would; None for the application."""
+    """Return a function that answers as `around` does, in an event loop; None for any other request."""
     calls = LoopCalls(services.database)
 
     async def answered(environ: WSGIEnvironment, asked: _Asked) -> Answer | None:
@@ -103,7 +103,7 @@ def _answer(environ: WSGIEnvironment, services: Services) -> Answer | None:
 
 
 def _asked(environ: WSGIEnvironment, services: Services) -> _Asked | None:
-    """Return what a request asks, or None for Flask."""
+    """Return the request as a call of Postgres, or None if Flask must answer it."""
     path = _PATH.fullmatch(environ.get("PATH_INFO", ""))
     if path is None or environ["REQUEST_METHOD"] != "GET" or any(environ.get(name) for name in _UNUSUAL):
         return None

@@ -58,7 +58,7 @@ Admit = Callable[["WSGIEnvironment"], Allowance | None]
 class Bridge:
     """Serves the WSGI application `app` with `threads` threads. `seconds` is the grace period of a body.
 
-    What `shortcut` answers needs no thread.
+    `shortcut` answers some requests in the event loop, without a thread.
     """
 
     def __init__(
@@ -129,7 +129,7 @@ class Bridge:
         body.file.seek(0)
 
     async def _answered_here(self, environ: WSGIEnvironment, connection: Connection, send: Send) -> bool:
-        """Send the answer that needs no thread; return False if there is none."""
+        """Send the answer that the shortcut makes without a thread; return False if it makes none."""
         answering = self._shortcut(environ) if self._shortcut is not None else None
         answer = await answering if answering is not None else None
         if answer is None:

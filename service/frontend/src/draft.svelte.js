@@ -52,7 +52,7 @@ export class Draft {
   saving = $state(false);
   copies = $state.raw([]); // of unsaved text, that are offered
   busy = $state(0); // changes of the canvas under way
-  typing = new Set(); // functions that write what is typed into a field of the canvas that was not left yet
+  typing = new Set(); // functions that write the fields in which something is typed
 
   worst = $derived.by(() => {
     const found = new Map();

@@ -189,7 +189,7 @@ export class FormDraft extends Draft {
     return { text: "You're signed out. Your changes are kept in this browser.", link: { text: "Sign in", url: this.form.dataset.signIn } };
   }
 
-  /** Go on to edit what was typed while `sent` became the draft's commit. */
+  /** Stay on the page after `sent` was saved as `commit`, since more was typed in the meantime. */
   #goOn(sent, commit) {
     const { etag, began } = this.form.elements;
     etag.value = commit;
