@@ -12,8 +12,8 @@ from urllib.parse import urlsplit
 from webhooks.secrets import keys_in
 
 _UNITS: Final = {"": 1, "k": 2**10, "m": 2**20, "g": 2**30}
-_SIZE: Final = re.compile(r"(\d+)\s*([kmg]?)(?:ib)?", re.IGNORECASE | re.ASCII)
-_BIND: Final = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^\s:/@]+):(\d{1,5})", re.ASCII)
+_SIZE: Final = re.compile(r"(\d++)\s*+([kmg]?)(?:ib)?", re.IGNORECASE | re.ASCII)
+_BIND: Final = re.compile(r"(\[[0-9A-Fa-f:.]++\]|[^\s:/@]++):(\d{1,5})", re.ASCII)
 _TOKEN: Final = re.compile(r"[!-~]{16,200}", re.ASCII)
 _ANYWHERE: Final = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}  # noqa: S104 (as settings contain them)
 

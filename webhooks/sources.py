@@ -314,7 +314,7 @@ MOST_GLOBS: Final = 50
 """Largest number of globs of a source. Each is compared with each ref of the upstream."""
 LONGEST_GLOB: Final = 63
 
-_URL: Final = re.compile(r"(https?)://(?:([^/@?#\\]*)@)?([^@?#\\]+)", re.IGNORECASE)
+_URL: Final = re.compile(r"(https?)://(?:([^/@?#\\]*+)@)?([^@?#\\]++)", re.IGNORECASE)
 _SECRET: Final = re.compile(r"[!-~]{12,256}")
 _VISIBLE: Final = re.compile(r"[!-~]{1,1000}")
 _GLOB: Final = re.compile(rf"[a-z0-9*?-]{{1,{LONGEST_GLOB}}}")

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from gitstore import states
 from gitstore.errors import StaleDraftError
 from gitstore.model import Person
 from gitstore.schedules import Scheduled
-from gitstore.store import ANY
+from gitstore.store import ANY, Store
 from service import lookup
 from service.actions.drafts import seen_commit
 from service.caller import Caller
@@ -100,29 +101,30 @@ def clear_current(caller: Caller, slug: str) -> None:
 
 def yank(caller: Caller, slug: str, version: str, *, reason: str) -> int:
     """Withdraw a version; return its number."""
-    with caller.acting(Event.YANKED, slug) as (store, facts):
-        lookup.existing(store, slug)
-        number = lookup.number_of(store, slug, version)
-        facts.update(version=number)
+    with _changing(caller, Event.YANKED, slug, version) as (store, number):
         states.yank(store, slug, number, caller.actors(), reason=reason)
     return number
 
 
 def unyank(caller: Caller, slug: str, version: str, *, reason: str = "") -> int:
     """Take back the yank of a version; return its number."""
-    with caller.acting(Event.UNYANKED, slug) as (store, facts):
-        lookup.existing(store, slug)
-        number = lookup.number_of(store, slug, version)
-        facts.update(version=number)
+    with _changing(caller, Event.UNYANKED, slug, version) as (store, number):
         states.unyank(store, slug, number, caller.actors(), reason=reason)
     return number
 
 
 def annotate(caller: Caller, slug: str, version: str, given: Mapping[str, str | None]) -> int:
     """Give a version a `title`, `notes` or both; None removes one. Return its number."""
-    with caller.acting(Event.ANNOTATED, slug) as (store, facts):
+    with _changing(caller, Event.ANNOTATED, slug, version) as (store, number):
+        states.annotate(store, slug, number, given, caller.actors())
+    return number
+
+
+@contextmanager
+def _changing(caller: Caller, event: Event, slug: str, version: str) -> Iterator[tuple[Store, int]]:
+    """Open the store to change a version of an existing workflow; yield it with the version's number."""
+    with caller.acting(event, slug) as (store, facts):
         lookup.existing(store, slug)
         number = lookup.number_of(store, slug, version)
         facts.update(version=number)
-        states.annotate(store, slug, number, given, caller.actors())
-    return number
+        yield store, number
