@@ -28,7 +28,7 @@ from tests.service.users import ISSUER, claims, jwk, signed_with
 from tests.stories.instance import Caller, Service
 from tests.ui import browser
 from tests.ui.browser import SCREENSHOTS, Tab, needs_chromium
-from tests.ui.test_canvas import TEXT, create, node
+from tests.ui.editor import TEXT, create, node
 
 pytestmark = pytest.mark.slow
 EXAMPLE = Path(__file__).parents[2] / "examples/sveltekit"

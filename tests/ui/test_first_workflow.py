@@ -11,7 +11,7 @@ from playwright.sync_api import Browser, Page, expect
 from tests.stories.instance import Caller, Service
 from tests.ui import browser
 from tests.ui.browser import Tab, needs_chromium
-from tests.ui.test_canvas import WIDE, drag, node
+from tests.ui.editor import WIDE, drag, node
 
 pytestmark = [needs_chromium, pytest.mark.slow]
 
