@@ -13,30 +13,28 @@ from __future__ import annotations
 
 import json
 import os
-import select
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
-from typing import Any, Final, Generic, LiteralString, TypeVar
-from uuid import UUID
+from datetime import UTC, datetime
+from typing import Any, Final, LiteralString, TypeVar
 
 import psycopg
 from psycopg import ClientCursor, Connection, Cursor
 from psycopg.abc import Buffer
 from psycopg.adapt import Loader
 from psycopg.conninfo import make_conninfo
-from psycopg.pq import DiagnosticField, ExecStatus, Format
-from psycopg.pq.abc import PGresult
+from psycopg.pq import Format
 from psycopg.rows import RowFactory, TupleRow, class_row, tuple_row
 from psycopg_pool import ConnectionPool, PoolTimeout
 
 from gitstore.budget import spending
 from gitstore.errors import BusyError, Code, GitstoreError
 from sync.errors import translated, unavailable
+from sync.libpq import Call, checked, execute, results_of
 
 T = TypeVar("T")
 
@@ -183,72 +181,6 @@ class _UtcLoader(Loader):
         return datetime.fromisoformat(bytes(data).decode()).astimezone(UTC)
 
 
-_EPOCH: Final = datetime(2000, 1, 1, tzinfo=UTC)
-# By the ids of their types, which are fixed: https://www.postgresql.org/docs/current/catalog-pg-type.html
-_LOADED: Final[Mapping[int, Callable[[bytes], object]]] = {
-    16: lambda data: data == b"\1",
-    17: bytes,
-    23: lambda data: int.from_bytes(data, signed=True),
-    25: bytes.decode,
-    1009: lambda data: [*_texts(data)],
-    1184: lambda data: _EPOCH + timedelta(microseconds=int.from_bytes(data, signed=True)),
-    2950: lambda data: UUID(bytes=data),
-}
-
-
-def _texts(data: bytes) -> Iterator[str]:
-    """Yield the elements of a text[] without nulls, of at most one dimension."""
-    at = 20  # behind number of dimensions, flags, type, length and lower bound
-    while at < len(data):
-        end = at + 4 + int.from_bytes(data[at : at + 4])
-        yield data[at + 4 : end].decode()
-        at = end
-
-
-def _decoded(result: PGresult) -> Iterator[list[Any]]:
-    """Yield the rows of a result in the binary format."""
-    loaders = [_LOADED[result.ftype(column)] for column in range(result.nfields)]
-    for index in range(result.ntuples):
-        row: list[Any] = [result.get_value(index, column) for column in range(result.nfields)]
-        yield [data if data is None else load(data) for load, data in zip(loaders, row, strict=True)]
-
-
-def _exec(connection: Connection[TupleRow], statement: bytes) -> PGresult:
-    """Execute a statement without values by libpq alone; a cursor takes five times as long."""
-    with spending("database"):
-        return _checked(connection.pgconn.exec_(statement))
-
-
-def _results(connection: Connection[TupleRow], statements: bytes) -> list[PGresult]:
-    """Execute statements as `_exec` does; return the results of the first ones, up to an error."""
-    pgconn, results = connection.pgconn, list[PGresult]()
-    with spending("database"):
-        pgconn.send_query(statements)
-        poll = select.poll()
-        poll.register(pgconn.socket, select.POLLIN)
-        try:
-            while True:
-                while pgconn.is_busy():
-                    poll.poll()
-                    pgconn.consume_input()
-                if (result := pgconn.get_result()) is None:
-                    return results
-                results.append(result)
-        except psycopg.OperationalError:  # the connection broke
-            if not results:
-                raise
-            return results
-
-
-def _checked(result: PGresult) -> PGresult:
-    """Return `result` unless it is an error, which is raised as the driver raises it."""
-    if result.status not in (ExecStatus.TUPLES_OK, ExecStatus.COMMAND_OK):
-        message = result.error_message.decode("utf-8", "replace")
-        state = result.error_field(DiagnosticField.SQLSTATE)
-        raise psycopg.errors.lookup(state.decode())(message) if state else psycopg.OperationalError(message)
-    return result
-
-
 class Transaction:
     """An open transaction that runs literal SQL and returns typed rows."""
 
@@ -266,7 +198,7 @@ class Transaction:
 
     def check(self) -> None:
         """Raise unless the transaction lives, and with it its locks."""
-        _exec(self.connection, b"select 1")
+        execute(self.connection, b"select 1")
 
     def rows(self, row: type[T], query: LiteralString, **values: object) -> list[T]:
         """Return all rows, each as `row(**columns)`."""
@@ -289,23 +221,6 @@ class Transaction:
     def run(self, query: LiteralString, **values: object) -> int:
         """Execute a statement and return the number of affected rows."""
         return self.connection.execute(query, values).rowcount
-
-
-@dataclass(frozen=True, slots=True)
-class Call(Generic[T]):
-    """A query of a function that sets its own role and claims.
-
-    Its columns are the fields of `row`, in their order; the function's last parameter, which is added to
-    `values`, is the timeout for locks.
-    """
-
-    row: type[T]
-    query: bytes
-    values: tuple[str | bytes | None, ...]
-
-    def rows(self, result: PGresult) -> list[T]:
-        """Return the rows of a result in the binary format. Raises the driver's errors."""
-        return [self.row(*decoded) for decoded in _decoded(_checked(result))]
 
 
 class SingleReading:
@@ -529,8 +444,8 @@ class Database:
     @staticmethod
     def _commit(connection: Connection[TupleRow], statements: bytes) -> None:
         """Commit. What follows in `statements` gives the position, which is not known if it fails."""
-        committed, *others = _results(connection, statements)
-        if _checked(committed).command_status != b"COMMIT":
+        committed, *others = results_of(connection, statements)
+        if checked(committed).command_status != b"COMMIT":
             # After a statement error that the caller ignored, Postgres answers ROLLBACK without an error.
             raise GitstoreError(Code.INTERNAL, "the transaction had failed and was rolled back")
         shown = others[0].get_value(0, 0) if others and others[0].ntuples else None

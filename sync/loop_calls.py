@@ -19,8 +19,9 @@ from psycopg.pq import ConnStatus
 from psycopg.pq.abc import PGresult
 
 from gitstore.errors import GitstoreError
-from sync.db import Call, Database
+from sync.db import Database
 from sync.errors import translated, unavailable
+from sync.libpq import Call
 
 T = TypeVar("T")
 

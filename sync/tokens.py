@@ -10,7 +10,8 @@ from uuid import UUID
 
 from sync import rows
 from sync.catalog import InEnvironment, Project, StoredVersion, Version
-from sync.db import Call, Claims, Database, Transaction
+from sync.db import Claims, Database, Transaction
+from sync.libpq import Call
 
 
 @dataclass(frozen=True, slots=True)

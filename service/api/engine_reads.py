@@ -31,7 +31,7 @@ from service.lookup import number_in, uuid_of
 from service.middleware import ENDPOINT, Answer, Reads
 from sync import tokens
 from sync.catalog import InEnvironment
-from sync.db import Call
+from sync.libpq import Call
 from sync.loop_calls import LoopCalls
 from sync.tokens import ListedVersion, ReadVersion
 

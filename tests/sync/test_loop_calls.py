@@ -12,7 +12,8 @@ import pytest
 
 from gitstore.errors import GitstoreError, UnavailableError
 from sync import loop_calls
-from sync.db import Call, Database
+from sync.db import Database
+from sync.libpq import Call
 from sync.loop_calls import LoopCalls
 
 
