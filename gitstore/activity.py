@@ -25,7 +25,7 @@ MOST_COMMITS: Final = 500
 
 
 class Kind(StrEnum):
-    """The kind of a happening. A ledger entry that a newer gitstore wrote has a word of its own."""
+    """The kind of an activity. A ledger entry that a newer gitstore wrote has a word of its own."""
 
     CREATED = "created"
     DESCRIBED = "described"
@@ -53,7 +53,7 @@ class Kind(StrEnum):
 
 
 class Topic(StrEnum):
-    """The subject of a happening. A pointer is that of an environment, or `current`."""
+    """The subject of an activity. A pointer is that of an environment, or `current`."""
 
     DRAFTS = "drafts"
     VERSIONS = "versions"

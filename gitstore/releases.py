@@ -132,7 +132,7 @@ def create(
 
 @dataclass(frozen=True, slots=True)
 class Return:
-    """The way of one pointer back: the version that it left, and the one that it is on now."""
+    """The return of one pointer: the version that it left, and the one that it is on now."""
 
     slug: str
     left: Pointer

@@ -80,7 +80,7 @@ class AuditRecord(AuditRow):
 
 @dataclass(frozen=True, slots=True)
 class AuditFilter:
-    """The selection of a reader; None selects every row.
+    """A filter of audit rows; None in a field selects every row.
 
     `action` is a whole name or its first part ("token"), `actor` the id or the name of an actor, `object` the
     name of an object. Rows are from `since` (inclusive) to `until` (exclusive).

@@ -1,6 +1,6 @@
 """Forms of a published version: revert the draft to it, make it current, withdraw it, describe it.
 
-Each shows what it changes, and asks.
+Each form shows what the action changes before it is confirmed.
 """
 
 from __future__ import annotations
