@@ -18,7 +18,7 @@ from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from http.client import HTTPException
 from pathlib import Path
@@ -133,7 +133,11 @@ class Clients:
             self._pause(began, f"push {refs}: {pushed.output}")
 
     def clone(self, name: str) -> Author:
-        author = Author(self.folder / name, self.caller, name)
+        """Clone as an author with a token of its own: a service works on one push of a token at a time."""
+        answer = self.caller.call("POST", "/tokens", {"name": name, "role": "publisher"})
+        assert answer.status == 201, answer.raw
+        caller = replace(self.caller, token=json.loads(answer.raw)["token"])
+        author = Author(self.folder / name, caller, name)
         began = time.time()
         while True:
             try:
