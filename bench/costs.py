@@ -116,8 +116,14 @@ def disk_of_saves(rig: Rig, size: int) -> Figures:
 
 @measure("disk-publish", fsyncs=at_most(8, ""), bytes=at_most(25, "KB"))
 def disk_of_publications(rig: Rig, size: int) -> Figures:
-    """fsyncs in the repository, and bytes written to it and to the WAL, of a draft and its publication."""
+    """fsyncs in the repository, and bytes written to it and to the WAL, of a draft published in one call."""
     return _disk(rig, writes.published)
+
+
+@measure("disk-publish-apart")
+def disk_of_publications_apart(rig: Rig, size: int) -> Figures:
+    """The same, of a draft and its publication by another call."""
+    return _disk(rig, writes.published_apart)
 
 
 # Starts: the last measures, because the peers lose their connections

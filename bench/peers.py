@@ -244,8 +244,12 @@ def create_app(config: Config) -> Flask:
 
     @app.post("/workflows/<slug>/versions/publish")
     def publish_draft(slug: str) -> Response:
+        definition = request.get_json().get("definition")
         with pool.connection() as connection, connection.transaction():
-            return _json(publish(connection, authenticated(connection), slug), 201)
+            who = authenticated(connection)
+            if definition is not None:
+                save(connection, who, slug, json.dumps(definition))
+            return _json(publish(connection, who, slug), 201)
 
     @app.get("/livez")
     def livez() -> str:

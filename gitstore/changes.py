@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
-from dulwich.objects import Commit, ShaFile, Tag
+from dulwich.objects import Commit, ShaFile
 
 from gitstore import budget, environments, ledger, names, pending
 from gitstore.definition.document import summarize
@@ -23,7 +23,7 @@ from gitstore.model import LedgerEntry, LedgerKind, Person
 from gitstore.names import DraftRef, VersionRef
 from gitstore.pending import Removal
 from gitstore.policy import Effect, Verdict
-from gitstore.repository import LONGEST_MESSAGE, Repository, WritableRepository
+from gitstore.repository import Repository, WritableRepository, message_of
 from gitstore.schedules import Scheduled
 
 _MANY = 50  # ledger entries; more than this are written as one pack instead of one file each
@@ -79,8 +79,8 @@ class Prepared:
 class ChangeSet:
     """Collects the changes of one workflow to be written together. Requires the workflow's lock.
 
-    `append` adds a ledger entry on top of the existing ones, `move` moves a ref, and `updates` returns all
-    ref updates as one set.
+    `append` adds a ledger entry on top of the existing ones, `add` adds objects that are written with the
+    change, `move` moves a ref, and `updates` returns all ref updates as one set.
     """
 
     repository: Repository
@@ -89,7 +89,7 @@ class ChangeSet:
     prepared: Prepared = field(default_factory=Prepared)
     commits: list[Commit] = field(default_factory=list)
     refs: list[RefUpdate] = field(default_factory=list)
-    tag: Tag | None = None
+    objects: list[ShaFile] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self._before = self.repository.refs.read(names.ledger(self.slug))
@@ -121,6 +121,11 @@ class ChangeSet:
         if newest is None or (newest.archived and self.repository.was_deleted(self.slug)):
             facts = {"name": name, "description": description, "created_at": created_at}
             self.append(LedgerKind.CREATED, **facts, archived=False)
+
+    def add(self, objects: Sequence[ShaFile]) -> None:
+        """Add new objects, each after those that it refers to. They can be read from now on."""
+        self.repository.objects.stage(objects)
+        self.objects += objects
 
     def move(self, name: bytes, old: bytes | None, new: bytes) -> None:
         if old != new:
@@ -172,11 +177,11 @@ class ChangeSet:
         objects = self.repository.objects
         if self.authorship.imported:
             return _upstream_facts(objects, oid)
-        commit, tag = (self.tag.object[1], self.tag) if self.tag is not None else objects.peel(oid)
+        commit, tag = objects.peel(oid)
         if self.authorship.message or (tag is not None and text(tag.message).strip()):
             return {}
         content = objects.commit(commit)
-        return {"message": clip(text(content.message, content.encoding).strip(), LONGEST_MESSAGE)}
+        return {"message": message_of(content)}
 
     def discard(self, head: bytes) -> bytes:
         """Record the discard of the draft at `head`; return the name of the superseded ref that keeps it."""
@@ -208,14 +213,10 @@ def record(
     verdicts: Sequence[Verdict],
     authorship: Authorship,
     prepared: Prepared | None = None,
-    tag: Tag | None = None,
 ) -> ChangeSet:
-    """Build the change set of one workflow's accepted saves and publications, in policy's order.
-
-    `tag` is the object of a publication that is written with the change.
-    """
+    """Build the change set of one workflow's accepted saves and publications, in policy's order."""
     slug = next(verdict.target.slug for verdict in verdicts if verdict.target)
-    change = ChangeSet(repository, slug, authorship, prepared or Prepared(), tag=tag)
+    change = ChangeSet(repository, slug, authorship, prepared or Prepared())
     known = change.newest is not None
     change.create_unless_there()
     before = draft = repository.refs.read(names.draft(slug))
@@ -260,12 +261,12 @@ def _number(verdict: Verdict) -> int:
 def write(repository: WritableRepository, change_sets: Sequence[ChangeSet]) -> list[bytes]:
     """Write all of `change_sets` or nothing; return the refs whose old value did not match."""
     commits = [c for change in change_sets for c in change.prepared.missing(change.commits)]
-    tags = [change.tag for change in change_sets if change.tag is not None]
-    if commits or tags:
+    objects = [item for change in change_sets for item in change.objects]
+    if commits or objects:
         # The first entry of a ledger includes the empty tree, which must be durable before the ledger ref.
         begins = any(not commit.parents for commit in commits)
         many = len(commits) > _MANY
-        new = [*tags, *([ledger.EMPTY_TREE] if begins else []), *commits]
+        new = [*objects, *([ledger.EMPTY_TREE] if begins else []), *commits]
         (repository.objects.write_pack if many else repository.objects.write_together)(new)
     for change in change_sets:
         repository.objects.keep(change.commits)

@@ -21,13 +21,14 @@ from gitstore.definition import document as definitions
 from gitstore.definition.document import FILE_NAMES
 from gitstore.definition.editing import Edited
 from gitstore.diff.summary import what_changes
+from gitstore.diff.values import difference
 from gitstore.errors import InvalidDefinitionError, too_large
 from gitstore.git.commits import new_commit
 from gitstore.git.objects import Objects
 from gitstore.model import Definition, FileNames, Limits, Person, Problem, Problems, Rules, WorkflowState
 from gitstore.policy import Command
 from gitstore.policy_facts import accepted
-from gitstore.repository import FOLDER, WritableRepository
+from gitstore.repository import FOLDER, Repository, WritableRepository
 
 STARTER = {
     "nodes": [
@@ -89,9 +90,16 @@ class DraftWriter:
     message: str = ""
 
     def save(self, content: Content, default_message: str, merged: bytes | None = None) -> Saved:
+        """Write the draft that `compose` returns."""
+        saved = self.compose(content, default_message, merged)
+        self.write(saved.commit)
+        return saved
+
+    def compose(self, content: Content, default_message: str, merged: bytes | None = None) -> Saved:
         """Commit `content` next to the other files of the tree; `merged` becomes a second parent.
 
         Without a message, the commit gets a summary of the change, or `default_message` if that is empty.
+        The commit is new, and not yet written, unless the open draft holds `content`.
         """
         repository, slug, base = self.repository, self.change.slug, self._base()
         root = before = None
@@ -142,6 +150,7 @@ class DraftWriter:
             new = put_folder(repository.objects, repository.objects.tree(base.tree), path, folder)
             tree = new[-1].id
         commit = self._commit(base, tree, self.message or default_message, new=new)
+        self.write(commit)
         return Saved(commit, self._number, repository.snapshot(slug, commit).problems)
 
     @property
@@ -167,8 +176,8 @@ class DraftWriter:
 
         `new` are the objects of the tree that are written with the commit.
         """
-        repository, change = self.repository, self.change
-        if merged is not None and (base is None or repository.objects.is_ancestor(merged, base.id)):
+        change, is_ancestor = self.change, self.repository.objects.is_ancestor
+        if merged is not None and (base is None or is_ancestor(merged, base.id)):
             merged = None
         is_open = self.state is not None and self.state.draft_open
         if is_open and base is not None and tree == base.tree and not merged:
@@ -181,14 +190,39 @@ class DraftWriter:
             when=change.authorship.when,
             message=message,
         )
-        repository.objects.write_together([*new, commit])
-        name = names.draft(change.slug)
-        before = repository.refs.read(name)
-        accepted(repository, Command(name, before, commit.id))
-        change.create_unless_there()
-        change.move(name, before, commit.id)
-        changes.write_one(repository, change)
+        change.add([*new, commit])
         return commit.id.decode()
+
+    def command(self, commit: str) -> Command:
+        """Return the command that moves the draft to `commit`."""
+        name = names.draft(self.change.slug)
+        return Command(name, self.repository.refs.read(name), commit.encode())
+
+    def move(self, command: Command) -> None:
+        """Add an accepted `command` to the change."""
+        self.change.create_unless_there()
+        self.change.move(command.ref, command.old, command.new or b"")
+
+    def write(self, commit: str) -> None:
+        """Write the change that moves the draft to `commit`, unless it is there."""
+        command = self.command(commit)
+        if command.new != command.old:
+            accepted(self.repository, command)
+            self.move(command)
+            changes.write_one(self.repository, self.change)
+
+
+def is_latest(repository: Repository, state: WorkflowState, content: Content) -> bool:
+    """Return whether no draft is open, and `content` is that of the latest version."""
+    if state.draft_open or state.latest_commit is None:
+        return False
+    latest = repository.definition(state.latest_commit.encode(), state.slug)
+    if content.raw is not None and not content.is_object:
+        return content.raw == latest.raw
+    value = content.value
+    if content.raw is not None:
+        value = repository.parse(content.raw, "workflow.json").value
+    return difference(latest.value, value) is None
 
 
 def to_file(

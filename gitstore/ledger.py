@@ -34,6 +34,7 @@ paragraph of trailers (git-interpret-trailers(1)). Only the reason and the trail
     Gitstore-Schedule: <uuid>             the schedule that the entry carries out
     Gitstore-From: staging                of a promotion: the environment that had the version
     Gitstore-Rollback: yes                the release was rolled back
+    Gitstore-Saved: yes                   published: the draft was saved in the same write
     Gitstore-Latest: v3                   the state after this entry, so that the newest entry is sufficient:
     Gitstore-Current: v3                  "none" if unset
     Gitstore-Held: no
@@ -138,6 +139,7 @@ def compose(slug: str, entry: LedgerEntry) -> Commit:
         "Schedule": str(entry.schedule) if entry.schedule is not None else None,
         "From": entry.promoted_from,
         "Rollback": "yes" if entry.rolled_back else None,
+        "Saved": "yes" if entry.saved else None,
         "Latest": _show(entry.latest or None),
         "Current": _show(entry.current),
         "Held": "yes" if entry.held else "no",
@@ -208,6 +210,7 @@ def parse(commit: Commit) -> LedgerEntry:
             schedule=UUID(trailers["Schedule"]) if "Schedule" in trailers else None,
             promoted_from=trailers.get("From"),
             rolled_back="Rollback" in trailers,
+            saved="Saved" in trailers,
         )
     except (KeyError, ValueError) as error:
         raise IntegrityError(

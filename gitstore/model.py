@@ -315,7 +315,8 @@ class LedgerEntry:
     name of the one that a POINTED or UNPOINTED concerns. YANKED, UNYANKED and ANNOTATED concern `version`; an
     ANNOTATED has the `title` and the `notes` that the version has from then on. `release` is the name of the
     release, and `schedule` the id of the schedule, that the entry belongs to. `promoted_from` is the
-    environment whose version a promotion took, and `rolled_back` whether the release was rolled back.
+    environment whose version a promotion took, and `rolled_back` whether the release was rolled back. `saved`
+    is whether a PUBLISHED saved the draft in the same write.
     """
 
     oid: str
@@ -352,6 +353,7 @@ class LedgerEntry:
     renamed: str | None = None
     promoted_from: str | None = None
     rolled_back: bool = False
+    saved: bool = False
 
 
 @dataclass(frozen=True, slots=True)

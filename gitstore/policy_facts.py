@@ -106,9 +106,13 @@ def in_a_shallow_clone(error: GitstoreError) -> GitstoreError:
     return ConflictError(Code.SHALLOW, "shallow clone: git fetch --unshallow, then push")
 
 
-def accepted(repository: Repository, command: Command) -> Verdict:
-    """Judge one command and raise its refusal. The caller has authorized the principal."""
-    (verdict,) = judge([command], RepositoryFacts(repository))
-    if verdict.refusal is not None:
-        raise verdict.refusal
-    return verdict
+def accepted(repository: Repository, *commands: Command) -> Verdict:
+    """Judge a set of commands and raise a refusal. The caller has authorized the principal.
+
+    Return the verdict on the last one.
+    """
+    verdicts = judge(commands, RepositoryFacts(repository))
+    for verdict in verdicts:
+        if verdict.refusal is not None:
+            raise verdict.refusal
+    return verdicts[-1]

@@ -229,7 +229,7 @@ class Repository(LedgerReader):
             definition=parsed,
             problems=problems,
             author=person(content.author, content.encoding),
-            message=clip(text(content.message, content.encoding).strip(), LONGEST_MESSAGE),
+            message=message_of(content),
             created_at=utc(content.commit_time),
         )
 
@@ -390,6 +390,10 @@ class WritableRepository(Repository):
             drafts = sorted(left, key=lambda ref: self.objects.commit(left[ref]).commit_time)[-1:]
         if drafts:
             self.refs.point_head(drafts[-1])
+
+
+def message_of(commit: Commit) -> str:
+    return clip(text(commit.message, commit.encoding).strip(), LONGEST_MESSAGE)
 
 
 def _below(item: ShaFile, wanted: Collection[str]) -> Iterable[bytes]:

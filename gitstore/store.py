@@ -19,9 +19,16 @@ from dulwich.repo import Repo
 
 from gitstore import changes, ledger, names, pending, schedules, states
 from gitstore.changes import Authorship, ChangeSet
-from gitstore.drafts import STARTER, Content, DraftWriter, Saved
+from gitstore.drafts import STARTER, Content, DraftWriter, Saved, is_latest
 from gitstore.environments import CURRENT
-from gitstore.errors import BaseMovedError, Code, ConflictError, NotFoundError, StaleDraftError
+from gitstore.errors import (
+    BaseMovedError,
+    Code,
+    ConflictError,
+    GitstoreError,
+    NotFoundError,
+    StaleDraftError,
+)
 from gitstore.git.commits import new_tag
 from gitstore.git.refs import RefUpdate
 from gitstore.model import (
@@ -217,6 +224,7 @@ class Store(WritableRepository):
         self,
         slug: str,
         actors: Actors,
+        content: Content | None = None,
         *,
         message: str = "",
         activate: bool = True,
@@ -225,34 +233,47 @@ class Store(WritableRepository):
     ) -> Published:
         """Publish the draft as the next version, by an annotated tag. Idempotent.
 
-        With `scheduled`, a draft whose content is published already is a conflict, unless that schedule did
-        it.
+        `content` is saved as the draft in the same write: as a new draft, or as the one that is `expected`.
+        If it can't be published, it stays the draft. With `scheduled`, a draft whose content is published
+        already is a conflict, unless that schedule did it.
         """
         with self.unit_of_work.begin([slug]):
             if (done := schedules.is_done(self, slug, scheduled)) and done.version:
                 current = self.state(slug).current
                 return Published(self.version(slug, done.version), current == done.version, new=False)
             state = self.changing(slug)
+            authorship = Authorship(actors.actor, self.clock(), message, activate, scheduled=scheduled)
+            draft = DraftWriter(self, ChangeSet(self, slug, authorship), state, actors.author, message)
+            if content is not None and not (expected is None and is_latest(self, state, content)):
+                state = self._without_draft(slug) if expected is None else self._with_draft(slug, expected)
+                saved = draft.compose(content, "Save the draft" if state.draft_open else "Begin a draft")
+                state = replace(state, draft=saved.commit, draft_open=True)
+            elif expected is not None and state.draft is not None:
+                self._check_expected(state, expected)
             if state.draft is None:
                 raise ConflictError(Code.NO_DRAFT, f"{slug} has no draft: save or push one, then publish")
-            if expected is not None:
-                self._check_expected(state, expected)
             if self.holds_latest(state):
+                draft.write(state.draft)
                 states.require_usable(self, state, state.latest)
                 if scheduled is not None:
                     raise already_published(state)
                 return Published(self.version(slug, state.latest), state.current == state.latest, new=False)
-            ref, when = names.tag(slug, state.next_number), self.clock()
+            ref, save = names.tag(slug, state.next_number), draft.command(state.draft)
             try:
                 # Judged as a lightweight tag, so that a refusal leaves no tag object behind.
-                verdict = accepted(self, Command(ref, None, state.draft.encode()))
-            except BaseMovedError as moved:
-                advice = f"{moved.message}; or save the draft with base_version {state.latest}"
-                raise BaseMovedError(advice, latest=moved.latest, draft=self._draft_of(state)) from moved
-            tag = self.version_tag(state, actors, message, when)
-            authorship = Authorship(actors.actor, when, message, activate, scheduled=scheduled)
+                verdict = accepted(self, save, Command(ref, None, save.new))
+            except GitstoreError as refusal:
+                draft.write(state.draft)
+                if not isinstance(refusal, BaseMovedError):
+                    raise
+                advice = f"{refusal.message}; or save the draft with base_version {state.latest}"
+                raise BaseMovedError(advice, latest=refusal.latest, draft=self._draft_of(state)) from refusal
+            draft.move(save)
+            tag = self.version_tag(state, actors, message, authorship.when)
+            draft.change.add([tag])
             published = replace(verdict, command=Command(ref, None, tag.id))
-            changes.write_one(self, changes.record(self, [published], authorship, tag=tag))
+            draft.change.publish(published, saved=save.new != save.old)
+            changes.write_one(self, draft.change)
             version = self.version(slug, state.next_number)
             return Published(version, activate and not state.held, new=True)
 

@@ -20,7 +20,7 @@ from uuid import UUID
 from gitstore import names
 from gitstore.model import LedgerEntry, LedgerKind, WorkflowState
 from gitstore.names import version_id
-from gitstore.repository import Repository
+from gitstore.repository import Repository, message_of
 from sync import audit, derive, environments, events, git_objects, rows, states
 from sync.audit import WORKER, AuditRow, Origin
 from sync.db import Transaction
@@ -256,10 +256,11 @@ class _Change:
         titles = self._titles(published, draft)
         row = derive.workflow_row(self.repository, self.state, self.delta, titles, draft, self.before)
         self._discard_draft([entry.version for entry in published], draft)
-        publications: dict[str, Fact] = {}  # by ledger entry
+        publications: dict[str, list[Fact]] = {}  # by ledger entry
         for entry in published:
             version = self._version(entry)
-            publications[entry.oid] = events.published(row, version, entry)
+            saved = [self._saved(row, version, entry)] if entry.saved else []
+            publications[entry.oid] = [*saved, events.published(row, version, entry)]
             self.batch.add_version(row, version)
         if draft is not None:
             self.batch.add_version(row, draft)
@@ -269,6 +270,12 @@ class _Change:
         facts = self._facts(row, draft, publications)
         self.batch.add_workflow(row, facts, [self._audit_row(fact) for fact in facts])
         return facts
+
+    def _saved(self, row: WorkflowRow, version: VersionRow, entry: LedgerEntry) -> Fact:
+        """Return the event of the draft that a publication saved, as a save of its own has it."""
+        commit = self.repository.objects.commit(version.commit_sha.encode())
+        draft = replace(version, message=message_of(commit))
+        return events.draft_updated(replace(row, ledger_oid=entry.parent), draft)
 
     def _new_objects(self, published: Sequence[LedgerEntry]) -> Iterator[git_objects.Item]:
         """Yield the objects of new publications and ledger entries; objects of drafts are not stored."""
@@ -318,7 +325,9 @@ class _Change:
         by = replace(WORKER, actor_name=fact.actor) if self.origin is WORKER else self.origin
         return audit.row(fact.project_id, by, fact.type.value, fact.object, {"event": str(fact.id)})
 
-    def _facts(self, row: WorkflowRow, draft: VersionRow | None, published: dict[str, Fact]) -> list[Fact]:
+    def _facts(
+        self, row: WorkflowRow, draft: VersionRow | None, published: dict[str, list[Fact]]
+    ) -> list[Fact]:
         before = self.before
         current = before.current_number if before else None
         facts: list[Fact] = []
@@ -327,8 +336,7 @@ class _Change:
         for move in environments.moves(self.delta):
             moved.setdefault(move.entry.oid, []).append(move)
         for entry in self.delta.entries:
-            if entry.oid in published:
-                facts.append(published[entry.oid])
+            facts += published.get(entry.oid, ())
             if entry.current != current:
                 facts.append(events.current_changed(row, current, entry))
                 current = entry.current

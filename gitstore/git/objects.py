@@ -81,6 +81,7 @@ class Objects:
         self._kept: dict[bytes, ShaFile] = {}
         self._room = _MOST_KEPT
         self._listed = False
+        self._staged: dict[bytes, ShaFile] = {}
         self.small_packs = SmallPacks()
         self.unrelated = UnrelatedCommits()
         self.elsewhere: Callable[[bytes], ShaFile | None] = lambda _oid: None
@@ -114,7 +115,7 @@ class Objects:
 
     def get(self, oid: bytes) -> ShaFile:
         """Return the object `oid` of any type. Do not modify it: it is cached and shared."""
-        found = self._kept.get(oid)
+        found = self._kept.get(oid) or self._staged.get(oid)
         if found is None:
             found = self._read(oid)
             self._keep(found)
@@ -124,6 +125,10 @@ class Objects:
         """Cache `items`, which have just been written, so that they are not read from disk."""
         for item in items:
             self._keep(item)
+
+    def stage(self, items: Iterable[ShaFile]) -> None:
+        """Let `items` be read, of any size, before they are written: by the rules that may refuse them."""
+        self._staged.update((item.id, item) for item in items)
 
     def _keep(self, item: ShaFile) -> None:
         size = item.raw_length()

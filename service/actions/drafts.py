@@ -14,8 +14,7 @@ from typing import Any, Final
 
 from gitstore import names
 from gitstore.diff import json_patch
-from gitstore.diff.values import difference
-from gitstore.drafts import Content, File, Saved, to_file
+from gitstore.drafts import Content, File, Saved, is_latest, to_file
 from gitstore.errors import (
     BaseMovedError,
     Code,
@@ -133,17 +132,8 @@ def is_published(caller: Caller, slug: str, content: Content) -> bool:
     """Return whether no draft is open, and `content` is that of the latest version."""
     with caller.opened() as repository:
         lookup.existing(repository, slug)
-        state = repository.state(slug)
-        if state.draft_open or state.latest_commit is None:
-            return False
         caller.admit(len(content.raw or b""))
-        latest = repository.definition(state.latest_commit.encode(), slug)
-        if content.raw is not None and not content.is_object:
-            return content.raw == latest.raw
-        value = content.value
-        if content.raw is not None:
-            value = repository.parse(content.raw, "workflow.json").value
-        return difference(latest.value, value) is None
+        return is_latest(repository, repository.state(slug), content)
 
 
 def edited(

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from gitstore import states
+from gitstore.drafts import Content
 from gitstore.errors import StaleDraftError
 from gitstore.model import Person
 from gitstore.schedules import Scheduled
@@ -33,6 +34,7 @@ class Published:
 def publish(
     caller: Caller,
     slug: str,
+    content: Content | None = None,
     *,
     author: Person | None = None,
     message: str = "",
@@ -40,13 +42,17 @@ def publish(
     expected: Collection[str] | None = None,
     scheduled: Scheduled | None = None,
 ) -> Published:
-    """Publish the draft as the next version; with `activate`, make it current. `expected` as in `drafts`."""
+    """Publish the draft as the next version; with `activate`, make it current. `expected` as in `drafts`.
+
+    `content` is saved first, in the same write, as `drafts.put` does, unless the latest version has it.
+    """
     with caller.acting(Event.PUBLISHED, slug, caller.services.count_publish) as (store, facts):
         lookup.existing(store, slug)
         lookup.admit_draft(caller, store, slug)
         published = store.publish(
             slug,
             caller.actors(author),
+            content,
             message=message,
             activate=activate,
             expected=seen_commit(store, slug, expected),
@@ -54,6 +60,8 @@ def publish(
         )
         facts.update(version=published.number, new=published.new)
         row = derive.row_of(store, published.version)
+    if content is not None and published.new:
+        caller.log(Event.SAVED, workflow=slug)
     made = catalog.Version.of(row, slug, is_current=published.is_current)
     if not published.new:  # it may have a title by now
         with caller.reading() as tx:

@@ -68,7 +68,7 @@ class SaveDraft(CreateDraft):
 
 
 class Publish(Explained):
-    """With `definition`: save it as the draft first."""
+    """With `definition`: save it as the draft in the same write."""
 
     definition: Definition = None
     activate: bool | None = Field(True, description="whether it becomes the current version")
@@ -199,18 +199,18 @@ def publish(path: WorkflowPath, query: Query) -> Response:
 
     With `at`, the draft as it is now is published then; 202.
 
-    With a definition, in an envelope or as a file, it is saved as the draft first. While another draft is
-    open, that requires If-Match.
+    With a definition, in an envelope or as a file, it is saved as the draft in the same write. While another
+    draft is open, that requires If-Match. A definition that can't be published stays the draft.
     """
     caller = enter(Permission.PUBLISH, f"publishing {clip(path.id)}", project=query.project)
     content, body = read_draft(caller, Publish, json_is_envelope=True)
     slug, expected = lookup.slug_of(caller, path.id), http.expected(request)
-    if content is not None and not (expected is None and actions.is_published(caller, slug, content)):
-        saved = actions.put(
-            caller, slug, content, expected=expected, author=body.person, message=body.message or ""
-        )
-        expected = {saved.commit}
     if body.at is not None:
+        if content is not None and not (expected is None and actions.is_published(caller, slug, content)):
+            saved = actions.put(
+                caller, slug, content, expected=expected, author=body.person, message=body.message or ""
+            )
+            expected = {saved.commit}
         row = schedules.publish(
             caller,
             slug,
@@ -224,6 +224,7 @@ def publish(path: WorkflowPath, query: Query) -> Response:
     published = version_actions.publish(
         caller,
         slug,
+        content,
         author=body.person,
         message=body.message or "",
         activate=body.activate is not False,

@@ -193,13 +193,14 @@ def save_meshhook_workflow(path: WorkflowPath, query: Query) -> Response:
         before = lookup.workflow(tx, caller, path.id)
     slug = before.slug
     sent = {key: value for key in ("nodes", "edges") if (value := getattr(body, key)) is not None}
-    if sent:
-        _save(caller, slug, sent)
     given = {"name": body.name, "description": body.description}
     changed = {key: text for key, text in given.items() if text not in (None, getattr(before, key))}
+    at_once = body.status == "published" and not changed
+    if sent:
+        _save(caller, slug, sent, publish=at_once)
     if changed:
         workflows.describe(caller, slug, changed)
-    if body.status == "published":
+    if body.status == "published" and not (sent and at_once):
         versions.publish(caller, slug)
     return _answer(caller, slug)
 
@@ -265,8 +266,8 @@ def _newcomer() -> Identity | None:
         return None if visible(tx, limit=1).rows else identity
 
 
-def _save(caller: Caller, slug: str, sent: dict[str, Any]) -> None:
-    """Save `sent` on top of the open draft, or open one on top of the current version."""
+def _save(caller: Caller, slug: str, sent: dict[str, Any], *, publish: bool) -> None:
+    """Save `sent` on top of the open draft, or open one on top of the current version; or publish that."""
     expected = http.expected(request)
     for _ in range(_ATTEMPTS):
         with caller.reading() as tx:
@@ -277,11 +278,12 @@ def _save(caller: Caller, slug: str, sent: dict[str, Any]) -> None:
             message = f"the definition of {slug} is not a mapping, so nodes and edges have no place in it"
             raise MalformedError(f"{message}: save it at /workflows/{slug}/versions/draft")
         content = Content(value={**mapping(before), **sent})
+        seen = expected or ({ANY} if row.draft_number is not None else None)
         try:
-            if row.draft_number is not None or expected is not None:
-                drafts.save(caller, slug, content, expected=expected or {ANY})
+            if publish:
+                versions.publish(caller, slug, content, expected=seen)
             else:
-                drafts.create(caller, slug, content)
+                drafts.put(caller, slug, content, expected=seen)
         except ConflictError as error:  # another save opened a draft in the meantime
             if error.code is not Code.DRAFT_EXISTS:
                 raise

@@ -77,6 +77,28 @@ def test_the_facts_of_a_life_are_told_once_in_order_each_with_an_event_and_an_au
     }
 
 
+def test_a_publication_with_its_content_has_the_facts_of_a_save_and_of_a_publication(house: House) -> None:
+    """Also if they are mirrored later; the event of the save has the message of the commit."""
+    house.publish("order-sync")
+    facts = []
+    for store, url in ((house.store, "https://b.example/"), (house.unmirrored(), "https://c.example/")):
+        house.facts.clear()
+        published = store.publish("order-sync", house.who, Content(value=house.definition(url)))
+        house.writes.mirror_now(["order-sync"])
+        number = published.number
+        assert kinds(house) == [
+            ("draft.updated", "drafts/order-sync"),
+            ("version.published", f"order-sync/v{number}"),
+            ("current.changed", f"order-sync/v{number}"),
+        ]
+        facts.append(house.facts[0])
+        row = versions(house)[number]
+        assert (facts[-1].data["version_id"], facts[-1].data["commit"]) == (str(row["id"]), row["commit_sha"])
+        assert facts[-1].data["message"] == house.git("log", "-1", "--format=%s", row["commit_sha"])
+    assert len({fact.id for fact in facts}) == 2
+    assert workflow(house)["draft_commit"] == versions(house)[3]["commit_sha"]
+
+
 def test_saying_again_that_current_is_held_changes_no_current(house: House) -> None:
     house.publish("order-sync")
     house.facts.clear()

@@ -88,6 +88,21 @@ def test_a_publication_is_durable_in_the_order_of_its_references(
     check_order(traced(house, conninfo, write, tmp_path), "refs/tags/a/v1")
 
 
+def test_a_draft_and_its_publication_in_one_write_are_durable_in_that_order(
+    house: House, conninfo: str, tmp_path: Path
+) -> None:
+    """All objects in one pack; the draft moves last."""
+    house.publish("a")
+    write = {"kind": "one call", "slug": "a", "definition": definition("https://c.example/")}
+    steps = traced(house, conninfo, write, tmp_path)
+    check_order(steps, "refs/tags/a/v2")
+    assert len([path for what, path in steps if what == "name" and path.endswith(".pack")]) == 1
+    draft = steps.index(("name", "refs/heads/drafts/a"))
+    assert steps.index(("name", "refs/tags/a/v2")) < draft
+    assert ("sync", "refs/heads/drafts/a.lock") in steps[:draft]
+    assert ("sync", "refs/heads/drafts") in steps[draft:]
+
+
 def test_a_push_is_durable_in_the_same_order(house: House, conninfo: str, tmp_path: Path) -> None:
     """Moved in from the quarantine, whose files git has synced."""
     request = push_request(tmp_path / "scratch", "a")
@@ -98,7 +113,9 @@ def test_a_push_is_durable_in_the_same_order(house: House, conninfo: str, tmp_pa
     assert len([path for path in arrived if "tmp_obj_" in path]) == 6
 
 
-@pytest.mark.parametrize(("kind", "syncs", "calls"), [("save", 5, 46), ("publish", 7, 58)])
+@pytest.mark.parametrize(
+    ("kind", "syncs", "calls"), [("save", 5, 46), ("publish", 7, 58), ("one call", 9, 70)]
+)
 def test_a_write_makes_few_system_calls(
     house: House, conninfo: str, tmp_path: Path, kind: str, syncs: int, calls: int
 ) -> None:
@@ -107,7 +124,8 @@ def test_a_write_makes_few_system_calls(
     The process is new: it also reads the small packs, which a web process keeps in memory.
     """
     house.publish("a")
-    house.save("a", "https://b.example/")
+    if kind != "one call":
+        house.save("a", "https://b.example/")
     write = {"kind": kind, "slug": "a", "definition": definition("https://c.example/")}
     calls_made = calls_of(house, conninfo, write, tmp_path, "file,fsync,fdatasync")
     paths = [call for call in calls_made if '"",' not in call[1] and call[0] != "execve"]

@@ -637,6 +637,43 @@ def test_a_definition_is_published_in_one_call(owner: Client) -> None:
     assert owner.get(DRAFT).json["valid"] is False
 
 
+def test_definitions_that_are_published_at_once_make_contiguous_versions(owner: Client) -> None:
+    """Eight clients, one workflow: each call saves and publishes in one write, so none is refused."""
+    owner.create()
+    owner.publish()
+
+    def publish(client: int) -> list[int]:
+        made = []
+        for turn in range(3):
+            body = {"definition": definition(f"https://{client}.example/{turn}")}
+            answer = owner.post(f"{VERSIONS}/publish", json=body)
+            assert answer.status_code == 201, answer.json
+            made.append(answer.json["version_number"])
+            assert owner.get(f"{VERSIONS}/{made[-1]}").json["definition"] == body["definition"]
+        return made
+
+    with ThreadPoolExecutor(8) as pool:
+        numbers = [number for made in pool.map(publish, range(8)) for number in made]
+    assert sorted(numbers) == list(range(2, 26))
+    problem(owner.get(DRAFT), 404, "version_not_found")
+
+
+def test_a_definition_that_is_not_published_leaves_what_a_save_leaves(owner: Client) -> None:
+    """A new draft, or a new commit on the open one, where only the publication is refused."""
+    owner.create()
+    owner.publish()
+    seen = owner.post(VERSIONS, json={"definition": definition("https://2.example/")}).headers["ETag"]
+    invalid = {"definition": definition("")}
+    problem(owner.post(f"{VERSIONS}/publish", json=invalid, match=seen), 422, "definition_invalid")
+    left = owner.get(DRAFT)
+    assert (left.json["valid"], left.headers["ETag"] == seen) == (False, False)
+    problem(owner.post(f"{VERSIONS}/publish", json=invalid, match=seen), 412, "stale_draft")
+    latest = {"definition": raw(owner, f"{VERSIONS}/1/definition").decode()}
+    same = owner.post(f"{VERSIONS}/publish", json=latest, match=left.headers["ETag"])
+    assert (same.status_code, same.json["version_number"]) == (200, 1)
+    assert owner.get(DRAFT).json["definition"] == definition()
+
+
 def test_a_definition_in_a_publish_overwrites_no_draft_unseen(owner: Client) -> None:
     """409 while another draft is open; with If-Match, that draft is replaced."""
     owner.create()
