@@ -258,15 +258,20 @@ def _number(verdict: Verdict) -> int:
     return verdict.target.number if isinstance(verdict.target, VersionRef) else 0
 
 
-def write(repository: WritableRepository, change_sets: Sequence[ChangeSet]) -> list[bytes]:
-    """Write all of `change_sets` or nothing; return the refs whose old value did not match."""
+def write(
+    repository: WritableRepository, change_sets: Sequence[ChangeSet], staged: Sequence[ShaFile] = ()
+) -> list[bytes]:
+    """Write `staged` objects, and all refs of `change_sets` or none.
+
+    Return the refs whose old value did not match.
+    """
     commits = [c for change in change_sets for c in change.prepared.missing(change.commits)]
     objects = [item for change in change_sets for item in change.objects]
-    if commits or objects:
+    if staged or commits or objects:
         # The first entry of a ledger includes the empty tree, which must be durable before the ledger ref.
         begins = any(not commit.parents for commit in commits)
         many = len(commits) > _MANY
-        new = [*objects, *([ledger.EMPTY_TREE] if begins else []), *commits]
+        new = [*staged, *objects, *([ledger.EMPTY_TREE] if begins else []), *commits]
         (repository.objects.write_pack if many else repository.objects.write_together)(new)
     for change in change_sets:
         repository.objects.keep(change.commits)

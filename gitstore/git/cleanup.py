@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import shutil
 import stat
+import tempfile
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import AbstractContextManager, suppress
@@ -18,7 +19,8 @@ from pathlib import Path
 from typing import Final
 
 from gitstore import names
-from gitstore.git.quarantine import ALIVE, PREFIX
+from gitstore.git.quarantine import PREFIX
+from gitstore.git.unpacking import ALIVE, CHECKED
 from gitstore.system import try_lock
 
 MOMENT: Final = 1.0
@@ -55,7 +57,10 @@ def sweep(
     removed += _remove(path for name in _GIT_FILES if _is_older(path := repository / name, now, MINUTE))
     if slugs is None:
         removed += _remove(path for path in _partial_files(repository) if _is_older(path, now, DAY))
-    for quarantine in (repository / "objects").glob(f"{PREFIX}*"):
+    quarantines = [*(repository / "objects").glob(f"{PREFIX}*")]
+    if slugs is None:
+        quarantines += filter(_is_own, Path(tempfile.gettempdir()).glob(f"{CHECKED}*"))
+    for quarantine in quarantines:
         if _is_abandoned(quarantine, now):
             shutil.rmtree(quarantine, ignore_errors=True)
             if not quarantine.exists():
@@ -107,6 +112,14 @@ def _is_abandoned(quarantine: Path, now: float) -> bool:
         return try_lock(handle) and _is_older(quarantine, now, MOMENT)
     finally:
         os.close(handle)
+
+
+def _is_own(path: Path) -> bool:
+    """Return whether `path` belongs to this user: others may have folders for temporary files there."""
+    try:
+        return path.lstat().st_uid == os.getuid()
+    except FileNotFoundError:
+        return False
 
 
 def _remove(paths: Iterable[Path]) -> list[Path]:

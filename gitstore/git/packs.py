@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import zlib
 from hashlib import sha1
+from typing import NamedTuple
 
 from gitstore.errors import GitstoreError, ObjectsRefusedError, too_large
 from gitstore.model import Limits
@@ -20,8 +21,15 @@ _STEP = 64 * 1024
 _HEADER, _TRAILER = 12, 20
 
 
-def measure(pack: bytes | memoryview, limits: Limits) -> int:
-    """Return the number of objects in `pack`.
+class Measured(NamedTuple):
+    """The number of objects in a pack, and the bytes of memory that they and the bases of its deltas need."""
+
+    objects: int
+    inflated: int
+
+
+def measure(pack: bytes | memoryview, limits: Limits) -> Measured:
+    """Return the declared size of `pack`.
 
     Raises `too_large` if an object, the sum of all or their number exceeds `limits`, `objects_refused` if the
     pack is malformed or its checksum is wrong.
@@ -35,19 +43,20 @@ def measure(pack: bytes | memoryview, limits: Limits) -> int:
     if sha1(view[:-_TRAILER]).digest() != bytes(view[-_TRAILER:]):  # noqa: S324 - the format's checksum
         raise _malformed("wrong checksum")
     body = view[:-_TRAILER]
-    at, total = _HEADER, 0
+    at, total, bases = _HEADER, 0, 0
     for _ in range(count):
-        at, size = _measure_entry(body, at, limits)
+        at, size, base = _measure_entry(body, at, limits)
         total += size
+        bases += base
         if total > limits.inflated:
             raise too_large("the pack inflates to more than", total, limits.inflated)
     if at != len(body):
         raise _malformed("data after the last object")
-    return count
+    return Measured(count, total + bases)
 
 
-def _measure_entry(body: memoryview, at: int, limits: Limits) -> tuple[int, int]:
-    """Return (offset of the next entry, inflated size) of the entry at `at`."""
+def _measure_entry(body: memoryview, at: int, limits: Limits) -> tuple[int, int, int]:
+    """Return (offset of the next entry, inflated size, size of a delta's base) of the entry at `at`."""
     kind, size, at = _entry_header(body, at)
     if size > limits.object:
         raise too_large("an object of the pack has", size, limits.object)
@@ -56,12 +65,13 @@ def _measure_entry(body: memoryview, at: int, limits: Limits) -> tuple[int, int]
     elif kind == _OFS_DELTA:
         _, at = _varint(body, at)
     head, at = _skip_stream(body, at, size)
+    base = 0
     if kind in (_OFS_DELTA, _REF_DELTA):
-        _, position = _varint(head, 0)
+        base, position = _varint(head, 0)
         size, _ = _varint(head, position)
         if size > limits.object:
             raise too_large("an object of the pack has", size, limits.object)
-    return at, size
+    return at, size, base
 
 
 def _entry_header(body: memoryview, at: int) -> tuple[int, int, int]:

@@ -4,60 +4,55 @@ The folder is an object store with the repository as its alternate. git unpacks 
 checks of git-fsck(1)) under a memory limit, connectivity is checked, and only the objects that an accepted
 ref needs are moved into the repository. git's prune removes folders whose name starts with `tmp_objdir-`; a
 lock file inside shows whether the process that created it is alive (gitstore/git/cleanup.py).
+
+The objects of a small pack wait in memory instead. git checks them in a folder for temporary files, which is
+on a local disk even if the repository is not, and need not be durable. The caller writes those that are
+needed, with what refers to them, as one pack.
 """
 
 from __future__ import annotations
 
 import mmap
-import os
 import shutil
-import subprocess
 import tempfile
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Final
+from typing import BinaryIO, Final
 
-from dulwich.objects import Commit, ShaFile, Tag, Tree
+from dulwich.objects import Commit, ObjectID, ShaFile, Tag, Tree
 
 from gitstore.budget import spending
-from gitstore.errors import (
-    IntegrityError,
-    MalformedError,
-    ObjectsMissingError,
-    ObjectsRefusedError,
-    too_large,
-)
-from gitstore.git.files import fault_in_output, fsync_folder
+from gitstore.errors import IntegrityError, MalformedError, ObjectsMissingError, too_large
+from gitstore.git.files import fsync_folder
 from gitstore.git.objects import Objects, sync_fanout
 from gitstore.git.packs import measure
-from gitstore.git.process import FRUGAL, command, environment, limit_memory
+from gitstore.git.unpacking import ALIVE, checked, unpack
 from gitstore.model import Limits
 from gitstore.unit_of_work import shared_lock
 
 PREFIX: Final = "tmp_objdir-incoming-"
-ALIVE: Final = "alive"
+SMALL: Final = 512 * 1024  # bytes, inflated: half of what is written as a small pack
 UNPACK_LIMIT = 100  # objects; a larger pack is kept as a pack, as by git's receive.unpackLimit
 _CHUNK = 64 * 1024
 _GITLINK = b"160000 "
 _FOLDER = b"40000 "
-# Messages of unpack-objects and index-pack about a referenced object that does not exist.
-_LINK_BROKEN = ("object of unexpected type", "did not receive expected object", "unresolved delta")
-_LONGEST_OUTPUT = 4096  # characters of git's error output that are passed on
-_DURABLE = {**FRUGAL, "core.fsync": "all", "core.fsyncMethod": "fsync", "core.packedGitLimit": "32m"}
 
 
 @contextmanager
 def quarantine(repository: Path) -> Iterator[Quarantine]:
     """Open a quarantine in front of the bare `repository`; it is deleted with its content on exit."""
+    with ExitStack() as stack:
+        yield Quarantine(repository, stack)
+
+
+@contextmanager
+def _made(repository: Path) -> Iterator[Path]:
+    """Make the folder of a quarantine, and delete it on exit."""
     folder = Path(tempfile.mkdtemp(prefix=PREFIX, dir=repository / "objects"))
     try:
         with shared_lock(folder / ALIVE):
-            held = Quarantine(repository, folder)
-            try:
-                yield held
-            finally:
-                held.objects.close()
+            yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
@@ -65,14 +60,28 @@ def quarantine(repository: Path) -> Iterator[Quarantine]:
 class Quarantine:
     """Objects not yet in the repository; `objects` reads them and the repository's own."""
 
-    def __init__(self, repository: Path, folder: Path) -> None:
+    def __init__(self, repository: Path, stack: ExitStack) -> None:
         self._repository = repository
-        self._folder = folder
-        self.objects = Objects(folder, behind=repository / "objects")
+        self._stack = stack
+        self._opened: Path | None = None
+        self._read_through(Objects(repository / "objects"))
+        self._is_small = False
         self._exploded: set[bytes] = set()
         self._new: set[bytes] = set()
         self._complete: dict[bytes, None] = {}
         self._admitted: set[bytes] = set()
+
+    @property
+    def folder(self) -> Path:
+        """The folder of a pack that is not small, made at the first use."""
+        if self._opened is None:
+            self._opened = self._stack.enter_context(_made(self._repository))
+            self._read_through(Objects(self._opened, behind=self._repository / "objects"))
+        return self._opened
+
+    def _read_through(self, objects: Objects) -> None:
+        self.objects = objects
+        self._stack.callback(objects.close)
 
     def receive(self, read: Callable[[int], bytes], limits: Limits) -> None:
         """Read a pack to its end, check its sizes, and have git unpack and check it.
@@ -86,69 +95,49 @@ class Quarantine:
     @contextmanager
     def incoming(self, limits: Limits) -> Iterator[Callable[[bytes], int]]:
         """Receive a pack as `receive` does, but written in chunks until the block ends."""
-        spool = self._folder / "incoming"
-        size = 0
-        with spool.open("wb") as file:
+        head, size = bytearray(), 0
+        file: BinaryIO | None = None
 
-            def write(chunk: bytes) -> int:
-                nonlocal size
-                size += len(chunk)
-                if size > limits.pack:
-                    raise too_large("the pack has more than", limits.pack, limits.pack)
-                return file.write(chunk)
+        def write(chunk: bytes) -> int:
+            nonlocal file, size
+            size += len(chunk)
+            if size > limits.pack:
+                raise too_large("the pack has more than", limits.pack, limits.pack)
+            if file is None:
+                if size <= SMALL:
+                    head.extend(chunk)
+                    return len(chunk)
+                file = (self.folder / "incoming").open("w+b")
+                self._stack.callback(file.close)
+                file.write(head)
+            return file.write(chunk)
 
-            yield write
-        with spool.open("rb") as whole:
-            # mmap: an import may exceed the memory. An empty file cannot be mapped.
-            pack = mmap.mmap(whole.fileno(), 0, access=mmap.ACCESS_READ) if size else b""
-            if count := measure(memoryview(pack), limits):
-                self._unpack(pack, limits, exploded=count <= UNPACK_LIMIT)
-        spool.unlink()
+        yield write
+        if file is None:
+            self._accept(bytes(head), limits)
+            return
+        file.flush()
+        # mmap: an import may exceed the memory.
+        self._accept(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ), limits)
+        file.close()
+        (self.folder / "incoming").unlink()
+
+    def _accept(self, pack: bytes | mmap.mmap, limits: Limits) -> None:
+        measured = measure(memoryview(pack), limits)
+        if measured.objects == 0:
+            return
+        if measured.objects <= UNPACK_LIMIT and measured.inflated <= SMALL:
+            waiting = checked(self._repository, pack, limits)
+            self._read_through(_WaitingObjects(self._repository / "objects", waiting))
+            self._new, self._is_small = set(waiting), True
+            return
+        unpack(self._repository, self.folder, pack, limits, exploded=measured.objects <= UNPACK_LIMIT)
         self._exploded = set(self._loose())
         self.objects.mostly_packed = not self._exploded
         self._new = self._exploded | set(self._packed())
 
-    @spending("git")
-    def _unpack(self, pack: bytes | mmap.mmap, limits: Limits, *, exploded: bool) -> None:
-        how = (
-            ("unpack-objects", "-q", "--strict")
-            if exploded
-            else ("index-pack", "--strict", "--stdin", "--fix-thin")
-        )
-        with subprocess.Popen(
-            command(self._repository, *how, config=_DURABLE),
-            stdin=subprocess.PIPE,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            env=self._environment(),
-        ) as child:
-            # The child waits for input, so the limit applies before the first byte.
-            limit_memory(child.pid, limits.memory)
-            _, complaint = child.communicate(pack)  # type: ignore[arg-type] # any buffer will do
-        if child.returncode != 0:
-            output = (
-                complaint.decode("utf-8", "replace")[:_LONGEST_OUTPUT].strip()
-                or "git exited without an error message"
-            )
-            lines = output.splitlines()
-            if (fault := fault_in_output(output)) is not None:
-                raise fault
-            if any(words in output for words in _LINK_BROKEN):
-                what = "the pushed objects refer to missing objects"
-                raise ObjectsMissingError(what, lines=[what, *lines])
-            raise ObjectsRefusedError(_reason(output), lines=lines)
-
-    def _environment(self) -> dict[str, str]:
-        """Return the environment of a git child that writes here and also reads the repository."""
-        return environment(
-            {
-                "GIT_OBJECT_DIRECTORY": os.fspath(self._folder),
-                "GIT_ALTERNATE_OBJECT_DIRECTORIES": os.fspath(self._repository / "objects"),
-            }
-        )
-
     def _loose(self) -> Iterator[bytes]:
-        for folder in self._folder.iterdir():
+        for folder in self.folder.iterdir():
             if len(folder.name) == 2:
                 for item in folder.iterdir():
                     yield (folder.name + item.name).encode()
@@ -216,15 +205,16 @@ class Quarantine:
                 raise ObjectsMissingError(f"object {oid.decode()} is missing", oid=oid.decode())
         return found
 
-    def admit(self, needed: Sequence[bytes]) -> None:
+    def admit(self, needed: Sequence[bytes]) -> list[ShaFile]:
         """Move `needed` into the repository, in that order, durable on return.
 
         After a kill in the middle, every object in the repository is still complete. A pack moves whole.
+        Those of a small pack are returned instead: the caller writes them before a ref.
         """
-        if not needed:
-            return
+        if self._is_small or not needed:
+            return [self.objects.get(oid) for oid in needed]
         target = self._repository / "objects"
-        packs = sorted((self._folder / "pack").glob("pack-*"), key=_index_last)
+        packs = sorted((self.folder / "pack").glob("pack-*"), key=_index_last)
         for path in packs:
             path.rename(target / "pack" / path.name)
         if packs:
@@ -238,6 +228,7 @@ class Quarantine:
         for folder in folders:
             sync_fanout(folder)
         self._admitted.update(needed)
+        return []
 
     def _move_in(self, place: Path, target: Path) -> None:
         """Move one loose object; retry if git's repack removes the empty folder just before the rename."""
@@ -247,12 +238,28 @@ class Quarantine:
                 folder.mkdir(exist_ok=True)
                 fsync_folder(target)
             try:
-                (self._folder / place).rename(target / place)
+                (self.folder / place).rename(target / place)
             except FileNotFoundError:
-                if not (self._folder / place).exists():
+                if not (self.folder / place).exists():
                     raise
             else:
                 return
+
+
+class _WaitingObjects(Objects):
+    """The objects of a repository, and those in memory that are not there yet, as type and content."""
+
+    def __init__(self, folder: Path, waiting: Mapping[bytes, tuple[int, bytes]]) -> None:
+        super().__init__(folder)
+        self._waiting = waiting
+
+    def __contains__(self, oid: bytes) -> bool:
+        return oid in self._waiting or super().__contains__(oid)
+
+    def _found(self, oid: bytes) -> ShaFile | None:
+        if (raw := self._waiting.get(oid)) is not None:
+            return ShaFile.from_raw_string(*raw, ObjectID(oid))
+        return super()._found(oid)
 
 
 def references(item: ShaFile) -> list[bytes]:
@@ -292,9 +299,3 @@ def _entries(tree: bytes) -> tuple[set[bytes], set[bytes]]:
 def _index_last(path: Path) -> tuple[bool, str]:
     """Sort key for moving packs: a pack exists once its index does, so the index comes last."""
     return path.suffix == ".idx", path.name
-
-
-def _reason(output: str) -> str:
-    """Return the relevant line of git's error output."""
-    lines = [line for line in output.splitlines() if line.startswith(("error: ", "fatal: "))] or [output]
-    return "git refused the objects: " + lines[0].partition(": ")[2]

@@ -12,6 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from io import BytesIO
 
+from dulwich.objects import ShaFile
 from dulwich.protocol import pkt_line
 
 from gitstore import budget, changes, names, pending
@@ -341,7 +342,7 @@ class Receiver:
         try:
             with self._store.unit_of_work.begin(part.slugs):
                 verdicts = self._judge(part.commands, facts, atomic=atomic)
-                verdicts = self._write(verdicts, held, atomic=atomic, discards=discards)
+                verdicts = self._write(verdicts, facts, held, atomic=atomic, discards=discards)
         except OSError as error:
             if (fault := machine_fault(error)) is None:
                 raise
@@ -362,7 +363,7 @@ class Receiver:
         return Verdict(command, None if done else fault, target=names.parse(command.ref))
 
     def _write(
-        self, verdicts: list[Verdict], held: Quarantine, *, atomic: bool, discards: bool
+        self, verdicts: list[Verdict], facts: PushFacts, held: Quarantine, *, atomic: bool, discards: bool
     ) -> list[Verdict]:
         """Write the accepted commands, discards only if `discards`; return the final verdicts."""
         accepted = [v for v in verdicts if v.refusal is None and v.target is not None]
@@ -372,19 +373,20 @@ class Receiver:
             self._store.refs.check_place(verdict.command.ref)
             if verdict.target is not None:
                 self._store.refs.check_place(names.ledger(verdict.target.slug))
-        needed = held.needed_by(v.command.new for v in accepted if v.command.new)
-        held.admit(needed)
+        written = filter(changes.is_written, accepted)  # the objects of other refs are here
+        needed = held.needed_by(v.command.new for v in written if v.command.new)
+        staged = held.admit(needed)
         self._store.objects.adopt(held.objects, needed)
         for verdict in accepted:
             if verdict.target is not None and verdict.definition is not None:
-                self._store.cache_content(verdict.target.slug, verdict.commit, verdict.definition)
+                facts.repository.cache_content(verdict.target.slug, verdict.commit, verdict.definition)
         change_sets = [
-            changes.record(self._store, group, self._authorship, self._prepared)
+            changes.record(facts.repository, group, self._authorship, self._prepared)
             for group in changes.by_workflow(accepted)
         ]
         if at_once:
-            return self._decide(verdicts, change_sets)
-        failed = self._write_refs(change_sets, atomic=atomic)
+            return self._decide(verdicts, change_sets, staged)
+        failed = self._write_refs(change_sets, staged, atomic=atomic)
         kept: dict[bytes, bytes] = {}
         for ref, verdict in [(v.command.ref, v) for v in accepted if discards and v.effect is Effect.DISCARD]:
             name = None if failed else self._discard(verdict)
@@ -396,23 +398,28 @@ class Receiver:
         return [replace(v, refusal=failed.get(ref, v.refusal), kept=kept.get(ref, b"")) for ref, v in refs]
 
     def _write_refs(
-        self, change_sets: Sequence[changes.ChangeSet], *, atomic: bool
+        self, change_sets: Sequence[changes.ChangeSet], staged: Sequence[ShaFile], *, atomic: bool
     ) -> dict[bytes, GitstoreError]:
-        """Write all of `change_sets` at once; return ref -> error for the failures.
+        """Write all of `change_sets` at once, and `staged` objects; return ref -> error for the failures.
 
         A ref that another process moved without a lock fails its own workflow, or the whole atomic push.
         """
-        moved = changes.write(self._store, change_sets)
+        moved = changes.write(self._store, change_sets, staged)
         if not moved:
             return {}
         if atomic or len(change_sets) == 1:
             return {update.name: changes.concurrent_update(moved) for r in change_sets for update in r.refs}
         failed: dict[bytes, GitstoreError] = {}
         for change in change_sets:
-            failed |= self._write_refs([change], atomic=atomic)
+            failed |= self._write_refs([change], [], atomic=atomic)
         return failed
 
-    def _decide(self, verdicts: Sequence[Verdict], change_sets: Sequence[changes.ChangeSet]) -> list[Verdict]:
+    def _decide(
+        self,
+        verdicts: Sequence[Verdict],
+        change_sets: Sequence[changes.ChangeSet],
+        staged: Sequence[ShaFile],
+    ) -> list[Verdict]:
         """Decide on an atomic push of several refs, which then happens as a whole, also after a kill."""
         by_slug = {change.slug: change for change in change_sets}
         removals: list[pending.Removal] = []
@@ -425,7 +432,8 @@ class Receiver:
                     kept[verdict.command.ref] = change.discard(head)
                     removals.append(pending.Removal(verdict.command.ref, head))
         what = f"Push {len(verdicts)} refs at once"
-        if moved := changes.decide(self._store, what, list(by_slug.values()), discarded=removals):
+        decided = list(by_slug.values())
+        if moved := changes.decide(self._store, what, decided, discarded=removals, staged=staged):
             failed = changes.concurrent_update(moved)
             return [replace(v, refusal=v.refusal or (failed if _is_pending(v) else None)) for v in verdicts]
         return [replace(v, kept=kept.get(v.command.ref, b"")) for v in verdicts]

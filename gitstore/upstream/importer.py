@@ -133,7 +133,7 @@ class UpstreamImport:
                     self._overflowed = True
                     raise
             self.check()
-            held.admit(held.needed_by(tips))
+            self.store.objects.write_together(held.admit(held.needed_by(tips)))
             self._admitted.extend(tips)
 
     def _haves(self) -> Iterator[bytes]:

@@ -6,7 +6,9 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
+from contextlib import nullcontext
 from pathlib import Path
 from uuid import UUID
 
@@ -14,6 +16,7 @@ import pytest
 
 from gitstore.git.cleanup import DAY, MINUTE, MOMENT, sweep
 from gitstore.git.quarantine import PREFIX, quarantine
+from gitstore.git.unpacking import ALIVE, CHECKED
 from gitstore.repository import Repository
 from gitstore.unit_of_work import WRITERS, FileUnitOfWork, shared_lock
 
@@ -35,6 +38,15 @@ def leave(bare: Path, *names: str) -> None:
     for name in names:
         (bare / name).parent.mkdir(parents=True, exist_ok=True)
         (bare / name).touch()
+
+
+@pytest.fixture(autouse=True)
+def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder for temporary files, apart from that of tests which run at the same time."""
+    folder = tmp_path / "temporary"
+    folder.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(folder))
+    return folder
 
 
 def test_abandoned_lock_files_are_removed(bare: Path) -> None:
@@ -96,11 +108,12 @@ def test_files_of_git_are_removed_by_age(bare: Path) -> None:
 
 def test_a_quarantine_is_removed_after_its_process_ended(bare: Path) -> None:
     """Its process holds a lock in it, which the kernel releases when the process is killed."""
-    with quarantine(bare):
+    with quarantine(bare) as held:
+        assert held.folder.is_dir()
         assert swept(bare, later=DAY) == set()
     making = (
         "import sys; from pathlib import Path; from gitstore.git.quarantine import quarantine\n"
-        "with quarantine(Path(sys.argv[1])): print('made', flush=True); sys.stdin.read()"
+        "with quarantine(Path(sys.argv[1])) as held: held.folder; print('made', flush=True); sys.stdin.read()"
     )
     child = subprocess.Popen(
         [sys.executable, "-c", making, str(bare)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
@@ -119,6 +132,19 @@ def test_a_quarantine_without_a_lock_file_is_removed_after_a_minute(bare: Path) 
     leave(bare, f"objects/{PREFIX}x/incoming")
     assert swept(bare) == set()
     assert swept(bare, later=MINUTE) == {f"objects/{PREFIX}x"}
+
+
+def test_a_folder_in_which_a_small_pack_was_checked_is_removed(bare: Path, temporary: Path) -> None:
+    """It is among temporary files, and left there, without the lock, if the process is killed."""
+    checked, other = temporary / f"{CHECKED}x", temporary / "other"
+    for folder in (checked / "pack", other):
+        folder.mkdir(parents=True)
+    later = time.time() + DAY
+    with shared_lock(checked / ALIVE):
+        assert sweep(bare, nullcontext, later) == []
+    assert sweep(bare, nullcontext, later, ["a"]) == []
+    assert sweep(bare, nullcontext, later) == [checked]
+    assert list(temporary.iterdir()) == [other]
 
 
 def test_a_clock_set_back_makes_no_file_old(bare: Path) -> None:

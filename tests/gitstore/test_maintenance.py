@@ -133,10 +133,9 @@ def test_objects_are_removed_before_those_they_refer_to(bare: Path, commit: Call
 def test_a_push_in_quarantine_outlives_it(bare: Path) -> None:
     """At any age: git's prune only lists objects."""
     with quarantine(bare) as held:
-        for folder in (bare / "objects").glob("tmp_objdir-*"):
-            os.utime(folder, (1, 1))
+        os.utime(held.folder, (1, 1))
         collect(bare, FileUnitOfWork(Repository(bare, PROJECT)))
-        assert held.objects.folder.is_dir()
+        assert held.folder.is_dir()
 
 
 def test_two_concurrent_runs_are_one(bare: Path) -> None:

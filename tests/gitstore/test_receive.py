@@ -6,6 +6,7 @@ tests/stories covers the output of stock git.
 from __future__ import annotations
 
 import subprocess
+import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -154,6 +155,31 @@ def test_a_draft_moves_along_with_a_tag_that_descends_from_it(store: Store, auth
     send(store, request((ZERO, two, b"refs/tags/a/v1"), pack=author.pack(two, without=(one,))))
     assert store.refs.read(DRAFT) == two
     assert not store.state("a").draft_open
+
+
+@pytest.mark.parametrize("atomic", [b"", b" atomic"])
+def test_a_small_push_is_one_pack_with_its_ledger_entries(
+    store: Store, author: Author, bare: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, atomic: bytes
+) -> None:
+    """Also one whose deltas need objects that are here. No other file is left, also among temporary files."""
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(temporary))
+    capabilities = b"report-status side-band-64k" + atomic
+    text = VALID % "one" + "".join(f"# line {number}\n" for number in range(500))
+    first = author.commit({"workflow.yaml": text})
+    second = author.commit({"workflow.yaml": text + "# more\n"}, first)
+    thin = author.pack(second, without=(first,), flags=("--thin", "--delta-base-offset"))
+    assert len(thin) < len(author.pack(second, flags=("--no-reuse-delta", "--window=0")))
+    for number, (old, new, pack) in enumerate([(ZERO, first, author.pack(first)), (first, second, thin)], 1):
+        tag = b"refs/tags/a/v%d" % number
+        body = request((old, new, DRAFT), (ZERO, new, tag), pack=pack, capabilities=capabilities)
+        status, _ = send(store, body)
+        assert status == ["unpack ok", f"ok {DRAFT.decode()}", f"ok {tag.decode()}"]
+        assert len(list(bare.glob("objects/pack/*.pack"))) == number
+        assert list(bare.glob("objects/??/*")) == []
+        assert store.refs.read(tag) == new
+    assert list(temporary.iterdir()) == []
 
 
 def test_many_objects_come_as_one_pack(store: Store, author: Author, bare: Path) -> None:
