@@ -79,7 +79,7 @@ def job(rig: Rig, make: Make, side: Side, slugs: Sequence[str], _: int) -> Job:
 
 
 def _writing(rig: Rig, make: Make, clients: int) -> Figures:
-    slugs = [f"{make.__name__}-{clients}-{number}" for number in range(clients)]
+    slugs = [f"{make.__name__.replace('_', '-')}-{clients}-{number}" for number in range(clients)]
     owner = rig.fresh()
     create(owner, make, slugs)
     sides = (rig.ours(owner.project, clients), rig.flask)
