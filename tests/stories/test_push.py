@@ -385,8 +385,8 @@ def test_a_commit_without_a_ref_is_not_fetched_by_its_id(
     older = ann.draft("a", definition("one"))
     head = ann.draft("a", definition(ann.caller.project))  # in no other repository
     assert ann.push("drafts/a").ok
-    folders = (service.data / "repos").glob("*.git")
-    (repository,) = (folder for folder in folders if (folder / f"objects/{head[:2]}/{head[2:]}").exists())
+    drafts = (service.data / "repos").glob("*.git/refs/heads/drafts/a")
+    (repository,) = (draft.parents[3] for draft in drafts if draft.read_text().strip() == head)
     unreachable = ann.git("commit-tree", f"{head}^{{tree}}", "-m", "Lost", within=repository)
     other = Author(tmp_path / "other", ann.caller)
     other.clone()
