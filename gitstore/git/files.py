@@ -16,8 +16,6 @@ from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO, Final
 
-from dulwich.file import _GitFile
-
 from gitstore.errors import GitstoreError, UnavailableError
 
 RETRY_AFTER: Final = 30  # seconds: people have to free the space
@@ -42,16 +40,24 @@ _AT_ONCE: Final = 8
 
 def fsync_folder(folder: Path) -> None:
     """Make the directory entries of `folder` durable."""
-    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    handle = open_folder(folder)
     try:
         os.fsync(handle)
     finally:
         os.close(handle)
 
 
-def read_file(path: str | bytes) -> bytes:
-    """Return the content of a file, in three system calls: each may be a round trip to another machine."""
-    handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+def open_folder(path: str | bytes | Path, within: int | None = None) -> int:
+    """Return a descriptor of a folder; a relative `path` is that below the open folder `within`."""
+    return os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=within)
+
+
+def read_file(path: str | bytes, within: int | None = None) -> bytes:
+    """Return the content of a file, in three system calls: each may be a round trip to another machine.
+
+    A relative `path` is that below the open folder `within`.
+    """
+    handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC, dir_fd=within)
     try:
         content = os.read(handle, _BLOCK)
         if len(content) == _BLOCK:
@@ -90,11 +96,8 @@ def flush(file: BinaryIO) -> None:
     os.fsync(file.fileno())
 
 
-def flush_all(files: Sequence[_GitFile]) -> None:
-    """Make the content of `files` durable; many are synced concurrently, so the disk can merge writes."""
-    for file in files:
-        file.flush()
-    handles = [file.fileno() for file in files]
+def sync_all(handles: Sequence[int]) -> None:
+    """Make the content of open files durable; many are synced concurrently, so the disk can merge writes."""
     if len(handles) < _MANY:
         _sync(handles)
     else:
@@ -123,18 +126,6 @@ def make_folders(folders: Iterable[Path]) -> None:
             parents.add(folder.parent)
     for parent in parents:
         fsync_folder(parent)
-
-
-def release(lock: _GitFile) -> None:
-    """Release a lock file that was not renamed into place; no effect on one that was.
-
-    On a full disk, dulwich's own abort fails on its unwritten buffer and leaves the lock file forever.
-    """
-    try:
-        lock.abort()
-    except OSError:
-        lock._closed = True
-        Path(os.fsdecode(lock._lockfilename)).unlink(missing_ok=True)
 
 
 def machine_fault(error: BaseException | None) -> GitstoreError | None:

@@ -357,9 +357,7 @@ class WritableObjects(Objects):
         """Write the objects of one write, durable on return: as a small pack, which costs less than files."""
         items = list({item.id: item for item in new}.values())
         small = sum(item.raw_length() for item in items) <= _LARGEST_TOGETHER
-        folder = self._pack_folders[0]
-        if len(items) > 1 and small and not self.small_packs.is_full(folder):
-            self.small_packs.write(folder, items)
+        if len(items) > 1 and small and self.small_packs.write(self._pack_folders[0], items):
             self.keep(items)
         else:
             self.write(new)

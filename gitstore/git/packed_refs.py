@@ -34,13 +34,16 @@ _PEELED: Final = re.compile(rb"\^[0-9a-f]{40}")
 
 
 class PackedRefs:
-    """A snapshot of packed-refs, taken at construction. Close it, or use it as a context manager."""
+    """A snapshot of packed-refs, taken at construction. Close it, or use it as a context manager.
 
-    def __init__(self, path: Path) -> None:
+    A relative `path` is that below the open folder `within`.
+    """
+
+    def __init__(self, path: Path | bytes, within: int | None = None) -> None:
         self._data: mmap.mmap | bytes = b""
         self._stamp: tuple[int, ...] | None = None
         try:
-            handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC, dir_fd=within)
         except FileNotFoundError:
             return
         try:
@@ -69,10 +72,10 @@ class PackedRefs:
         # Unmapped with the last reference, which a scan that was not read to its end may hold.
         self._data = b""
 
-    def is_of(self, path: Path) -> bool:
+    def is_of(self, path: Path | bytes, within: int | None = None) -> bool:
         """Return whether `path` is still the file that the snapshot was taken from."""
         try:
-            return _stamp(path.stat()) == self._stamp
+            return _stamp(os.stat(path, dir_fd=within)) == self._stamp
         except FileNotFoundError:
             return self._stamp is None
 

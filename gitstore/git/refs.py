@@ -18,22 +18,24 @@ import re
 import stat
 import subprocess
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from itertools import groupby, islice
 from pathlib import Path
-
-from dulwich.file import FileLocked, GitFile, _GitFile
+from typing import Final
 
 from gitstore import names
 from gitstore.budget import spending
 from gitstore.errors import BusyError, GitstoreError, IntegrityError
-from gitstore.git.files import flush_all, fsync_folder, make_folders, read_file, release
+from gitstore.git.files import fsync_folder, make_folders, open_folder, read_file, sync_all
+from gitstore.git.lock_file import SUFFIX, LockFile, open_folders
 from gitstore.git.packed_refs import PackedRefs
 from gitstore.git.process import command, environment
 
 _OID = re.compile(rb"[0-9a-f]{40}")
+# Linux can refer to a folder without opening it, which a network file system does at each of its servers.
+_ROOT: Final = getattr(os, "O_PATH", os.O_RDONLY) | os.O_DIRECTORY | os.O_CLOEXEC
 _LOCK_PATIENCE = 3.0  # seconds; git's own maintenance holds a ref's lock for microseconds
 
 
@@ -56,7 +58,7 @@ class Refs:
         self._root = os.fsencode(folder) + b"/"
         self._seen: dict[bytes, bytes | None] | None = None
         self._snapshot: PackedRefs | None = None
-        self._packed_path = folder / "packed-refs"
+        self._root_handle: int | None = None
 
     @contextmanager
     def cached_reads(self) -> Iterator[None]:
@@ -64,13 +66,19 @@ class Refs:
 
         A write by a process without that lock is caught by the compare-and-swap, which reads from disk. A
         block within another begins, and ends, with an empty cache.
+
+        The folder of the repository is looked up once in a block.
         """
         outer, self._seen = self._seen, {}
+        outer_root, self._root_handle = self._root_handle, None
         try:
             yield
         finally:
             self._seen = None if outer is None else {}
             self._close_snapshot()
+            if self._root_handle is not None:
+                os.close(self._root_handle)
+            self._root_handle = outer_root
 
     def invalidate(self) -> None:
         """Clear the read cache, so that the next reads come from disk."""
@@ -110,7 +118,8 @@ class Refs:
     @spending("git")
     def sample(self, prefix: bytes, most: int) -> list[bytes]:
         """Return at most `most` names of refs below `prefix`, sorted, at the cost of so many."""
-        found = set(islice(self._walk(prefix), most))
+        with closing(self._walk(prefix)) as loose:
+            found = {name for name, _, _ in islice(loose, most)}
         with self._packed() as packed:
             found.update(name for name, _ in islice(packed.scan(prefix), most))
         return sorted(found)[:most]
@@ -118,7 +127,7 @@ class Refs:
     @spending("git")
     def names_below(self, prefix: bytes) -> set[bytes]:
         """Return the names of the refs below `prefix`, without a look at their values."""
-        found = set(self._walk(prefix))
+        found = {name for name, _, _ in self._walk(prefix)}
         with self._packed() as packed:
             return found | {name for name, _ in packed.scan(prefix)}
 
@@ -127,8 +136,9 @@ class Refs:
 
         In `cached_reads`, packed-refs is open already.
         """
-        if next(self._walk(prefix), None) is not None:
-            return True
+        with closing(self._walk(prefix)) as loose:
+            if next(loose, None) is not None:
+                return True
         if self._seen is None:
             with self._packed() as packed:
                 return next(packed.scan(prefix), None) is not None
@@ -139,9 +149,9 @@ class Refs:
         """Return the refs as `below` does, and the names of the refs whose files are damaged."""
         damaged = []
         loose = {}
-        for name in self._walk(prefix):
+        for name, last, folder in self._walk(prefix):
             try:
-                value = self._read_loose(name)
+                value = _read_value(name, last, folder)
             except GitstoreError:
                 damaged.append(name)
                 continue
@@ -162,7 +172,7 @@ class Refs:
         return self._current_snapshot().get(name)
 
     def _current_snapshot(self) -> PackedRefs:
-        if self._snapshot is None or not self._snapshot.is_of(self._packed_path):
+        if self._snapshot is None or not self._snapshot.is_of(*self._at(b"packed-refs")):
             self._close_snapshot()
             self._snapshot = self._packed()
         return self._snapshot
@@ -173,46 +183,31 @@ class Refs:
             self._snapshot = None
 
     def _packed(self) -> PackedRefs:
-        return PackedRefs(self._packed_path)
+        return PackedRefs(*self._at(b"packed-refs"))
 
     def _path(self, name: bytes) -> Path:
         return self._folder / os.fsdecode(name)
 
-    def _read_loose(self, name: bytes) -> bytes | None:
-        try:
-            content = read_file(self._root + name)
-        except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
-            return None
-        except OSError as error:
-            if error.errno == errno.ENAMETOOLONG:
-                return None
-            raise
-        value = content.rstrip()
-        if _OID.fullmatch(value) is None:
-            raise IntegrityError(
-                f"{names.show(name)} is damaged on disk ({len(content)} bytes, not an object id): "
-                "run gitstore verify",
-                ref=names.show(name),
-            )
-        return value
+    def _at(self, name: bytes) -> tuple[bytes, int | None]:
+        """Return the path of a file of the repository, and the open folder that it is relative to, if any."""
+        if self._seen is not None and self._root_handle is None:
+            with suppress(FileNotFoundError):  # the repository is gone
+                self._root_handle = os.open(self._root, _ROOT)
+        if self._root_handle is None:
+            return self._root + name, None
+        return name, self._root_handle
 
-    def _walk(self, prefix: bytes) -> Iterator[bytes]:
-        """Yield the names of the loose refs below `prefix`, without lock files."""
-        try:
-            entries = sorted(os.scandir(self._root + prefix), key=lambda entry: entry.name)
-        except (FileNotFoundError, NotADirectoryError):
-            return
-        for entry in entries:
-            name = prefix + entry.name
-            if entry.is_dir(follow_symlinks=False):
-                yield from self._walk(name + b"/")
-            elif not entry.name.endswith(b".lock"):
-                yield name
+    def _read_loose(self, name: bytes) -> bytes | None:
+        return _read_value(name, *self._at(name))
+
+    def _walk(self, prefix: bytes) -> Generator[tuple[bytes, bytes, int]]:
+        """Yield the loose refs below `prefix`, without lock files: name, file name, and the open folder."""
+        return _walk(prefix, *self._at(prefix))
 
     def head(self) -> bytes | None:
         """Return the ref that HEAD points to."""
         try:
-            content = (self._folder / "HEAD").read_bytes()
+            content = read_file(*self._at(b"HEAD"))
         except FileNotFoundError:
             return None
         return content[5:].strip() if content.startswith(b"ref: ") else None
@@ -234,90 +229,85 @@ class WritableRefs(Refs):
         that every ref holds its new value on disk. Raises `busy` if a lock cannot be acquired, or if another
         process creates a tag of the set although it is locked; refs before it in the set are then written.
         """
-        held: dict[bytes, _GitFile] = {}
-        try:
-            for update in sorted(updates, key=lambda update: update.name):
-                held[update.name] = self._lock(update.name, [update.name for update in updates])
-            moved = [update.name for update in updates if self._read_in_place(update.name) != update.old]
-            if moved:
+        planned = [update.name for update in updates]
+        held: dict[bytes, LockFile] = {}
+        with open_folders() as folders:
+            try:
+                for name in sorted(planned):
+                    held[name] = self._lock(name, planned, folders)
+                moved = [
+                    update.name for update in updates if self._read_locked(update, folders) != update.old
+                ]
+                if moved:
+                    self.invalidate()
+                    return moved
+                for update in updates:
+                    held[update.name].write(update.new + b"\n")
+                sync_all([held[name].handle for name in planned])
+                self.before_writing()
+                self._commit(updates, held, folders)
+            except BaseException:
                 self.invalidate()
-                return moved
-            for update in updates:
-                held[update.name].write(update.new + b"\n")
-            flush_all([held[update.name] for update in updates])
-            self.before_writing()
-            self._commit(updates, held)
-        except BaseException:
-            self.invalidate()
-            raise
-        finally:
-            for lock in held.values():
-                release(lock)
+                raise
+            finally:
+                for lock in held.values():
+                    lock.release()
         if self._seen is not None:
             self._seen.update((update.name, update.new) for update in updates)
         return []
 
-    def _read_in_place(self, name: bytes) -> bytes | None:
+    def _read_locked(self, update: RefUpdate, folders: Mapping[bytes, int]) -> bytes | None:
         """Return what a locked ref holds on disk; a new file must have a place. Raises `integrity`."""
-        loose = self._read_loose(name)
-        if loose is not None:
-            return loose
-        self.check_place(name)
-        return self._read_packed(name)
+        folder, last = _parts(update.name)
+        try:
+            return _value(update.name, read_file(last, folders[folder]))
+        except FileNotFoundError:
+            pass
+        except IsADirectoryError:
+            self.check_place(update.name)
+        return self._read_packed(update.name)
 
-    def _commit(self, updates: Sequence[RefUpdate], held: Mapping[bytes, _GitFile]) -> None:
+    def _commit(
+        self, updates: Sequence[RefUpdate], held: Mapping[bytes, LockFile], folders: Mapping[bytes, int]
+    ) -> None:
         """Move the lock files into place; a folder is fsynced before the next folder's refs appear."""
-        for folder, group in groupby(updates, key=lambda update: _folder(update.name)):
+        for folder, group in groupby(updates, key=lambda update: _parts(update.name)[0]):
             for update in group:
                 if update.old is None and update.name.startswith(names.TAGS):
                     self._create(update, held[update.name])
                 else:
-                    self._replace(update.name, held[update.name])
-            with suppress(FileNotFoundError):  # git has packed these refs, durably, and removed the folder
-                fsync_folder(self._path(folder))
+                    _replace(update.name, held[update.name])
+            sync_folder(folders[folder])
 
-    def _replace(self, name: bytes, lock: _GitFile) -> None:
-        """Rename a lock file into place, unless it was removed, or is another process' by now."""
-        lost = True
-        with suppress(FileNotFoundError):
-            there = os.stat(self._root + name + b".lock")  # noqa: PTH116 - of bytes, see `_root`
-            if os.path.samestat(os.fstat(lock.fileno()), there):
-                lock.close()
-                lost = False
-        if lost:
-            shown = names.show(name)
-            raise BusyError(f"the lock of {shown} was lost to another process: try again", ref=shown)
-
-    def _create(self, update: RefUpdate, lock: _GitFile) -> None:
+    def _create(self, update: RefUpdate, lock: LockFile) -> None:
         """Create a ref from its lock file, unless it exists by now, as a file or in packed-refs.
 
         packed-refs is read again afterwards: while this process was stopped between the two, another one may
         have created the tag and packed it.
         """
-        name, place = update.name, self._root + update.name
-        created = self._read_packed(name) is None
+        created = self._read_packed(update.name) is None
         if created:
             try:
-                os.link(place + b".lock", place)
+                lock.link()
             except (FileExistsError, FileNotFoundError):
                 created = False
-        if created and self._read_packed(name) not in (None, update.new):
-            os.unlink(place)  # noqa: PTH108 - of bytes; the packed value is the tag's
+        if created and self._read_packed(update.name) not in (None, update.new):
+            lock.unlink()  # the packed value is the tag's
             created = False
         if not created:
-            shown = names.show(name)
+            shown = names.show(update.name)
             raise BusyError(f"{shown} was created by another process: try again", ref=shown)
-        release(lock)
+        lock.release()
 
     def check_place(self, name: bytes) -> None:
         """Raise `integrity` if `name` is a folder, or if a file is in the place of one of its folders.
 
         Empty folders are removed, as git does.
         """
-        path = self._root + name
+        path = self._path(name)
         try:
-            if stat.S_ISDIR(os.stat(path).st_mode):  # noqa: PTH116 - of bytes, see `_root`
-                for folder, _, _ in os.walk(self._path(name), topdown=False):
+            if stat.S_ISDIR(path.stat().st_mode):
+                for folder, _, _ in os.walk(path, topdown=False):
                     Path(folder).rmdir()
         except FileNotFoundError:
             return
@@ -326,24 +316,31 @@ class WritableRefs(Refs):
 
     def _make_folders(self, refs: Iterable[bytes]) -> None:
         with suppress(NotADirectoryError):  # reported for the ref that is then locked
-            make_folders(map(self._path, dict.fromkeys(map(_folder, refs))))
+            make_folders(map(self._path, dict.fromkeys(_parts(name)[0] for name in refs)))
 
-    def _lock(self, name: bytes, planned: Collection[bytes]) -> _GitFile:
-        """Lock `name`. If its folder does not exist, make those of all `planned` refs, at the same cost."""
+    def _lock(self, name: bytes, planned: Collection[bytes], folders: dict[bytes, int]) -> LockFile:
+        """Lock `name`, and keep its folder open in `folders`.
+
+        If the folder does not exist, make those of all `planned` refs, at the same cost.
+        """
+        folder, last = _parts(name)
         deadline = time.monotonic() + _LOCK_PATIENCE
         while True:
             try:
-                # No fsync on close: `flush_all` has already synced all files of the set at once.
-                return GitFile(self._root + name, "wb", fsync=False)
-            except (FileLocked, FileNotFoundError) as error:
+                if folder not in folders:
+                    folders[folder] = open_folder(*self._at(folder))
+                return LockFile(folders[folder], last)
+            except (FileExistsError, FileNotFoundError) as error:
                 # Held by another writer; or the folder is new, or was just emptied and removed by git.
                 if time.monotonic() > deadline:
                     raise BusyError(
                         f"{names.show(name)} is locked by another process: try again",
                         ref=names.show(name),
                     ) from error
-                if isinstance(error, FileLocked):
+                if isinstance(error, FileExistsError):
                     time.sleep(0.005)
+                elif folder in folders:
+                    os.close(folders.pop(folder))
                 self._make_folders(planned)
             except NotADirectoryError as error:
                 raise _in_the_way(name) from error
@@ -352,14 +349,15 @@ class WritableRefs(Refs):
         """Set `name` to `new` regardless of its value, even if damaged: for `gitstore repair`."""
         self.invalidate()
         self.check_place(name)
-        lock = self._lock(name, [name])
-        try:
-            lock.write(new + b"\n")
-            flush_all([lock])
-            lock.close()
-            fsync_folder(self._path(_folder(name)))
-        finally:
-            release(lock)
+        with open_folders() as folders:
+            lock = self._lock(name, [name], folders)
+            try:
+                lock.write(new + b"\n")
+                sync_all([lock.handle])
+                _replace(name, lock)
+                sync_folder(folders[_parts(name)[0]])
+            finally:
+                lock.release()
 
     def delete(self, name: bytes, old: bytes) -> bool:
         """Delete `name` if it holds `old`; return whether it was deleted.
@@ -384,17 +382,80 @@ class WritableRefs(Refs):
         if self.head() == name:
             return
         # The refs have already moved; a failure to set this hint must not look like a failed write.
-        with suppress(FileLocked, OSError):
-            lock = GitFile(os.fspath(self._folder / "HEAD"), "wb", fsync=False)
+        with suppress(OSError), open_folders() as folders:
+            folders[b""] = open_folder(self._root)
+            lock = LockFile(folders[b""], b"HEAD")
             try:
                 lock.write(b"ref: " + name + b"\n")
-                lock.close()
+                lock.replace()
             finally:
-                release(lock)
+                lock.release()
 
 
-def _folder(name: bytes) -> bytes:
-    return name.rpartition(b"/")[0]
+def _walk(prefix: bytes, path: bytes, within: int | None) -> Generator[tuple[bytes, bytes, int]]:
+    try:
+        folder = open_folder(path, within)
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    try:
+        with os.scandir(folder) as found:
+            entries = sorted(
+                (os.fsencode(entry.name), entry.is_dir(follow_symlinks=False)) for entry in found
+            )
+        for last, is_folder in entries:
+            if is_folder:
+                yield from _walk(prefix + last + b"/", last, folder)
+            elif not last.endswith(SUFFIX):
+                yield prefix + last, last, folder
+    finally:
+        os.close(folder)
+
+
+def _read_value(name: bytes, path: bytes, within: int | None) -> bytes | None:
+    """Return the value of the ref `name`, whose file is at `path`; None without one. Raises `integrity`."""
+    try:
+        return _value(name, read_file(path, within))
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+        return None
+    except OSError as error:
+        if error.errno == errno.ENAMETOOLONG:
+            return None
+        raise
+
+
+def _value(name: bytes, content: bytes) -> bytes:
+    """Return the value in the content of the file of the ref `name`. Raises `integrity` if it is damaged."""
+    value = content.rstrip()
+    if _OID.fullmatch(value) is None:
+        raise IntegrityError(
+            f"{names.show(name)} is damaged on disk ({len(content)} bytes, not an object id): "
+            "run gitstore verify",
+            ref=names.show(name),
+        )
+    return value
+
+
+def _replace(name: bytes, lock: LockFile) -> None:
+    try:
+        lock.replace()
+    except FileNotFoundError as error:
+        shown = names.show(name)
+        raise BusyError(f"the lock of {shown} was lost to another process: try again", ref=shown) from error
+
+
+def sync_folder(folder: int) -> None:
+    """Make the entries of an open folder durable, unless git has packed its refs, durably, and removed it."""
+    try:
+        os.fsync(folder)
+    except OSError as error:
+        if error.errno not in (errno.ENOENT, errno.ESTALE):
+            raise
+
+
+def _parts(name: bytes) -> tuple[bytes, bytes]:
+    """Return the folder and the file name of a ref."""
+    folder, _, last = name.rpartition(b"/")
+    return folder, last
 
 
 def _in_the_way(name: bytes) -> GitstoreError:

@@ -1,9 +1,9 @@
 """Packs that gitstore writes: the objects of one write in two files, and few packs at any time.
 
 A loose object costs an fsync of its file and one of its folder; a pack costs three in total. But every git
-that looks for an object opens the packs. So writers combine `AT_ONCE` packs of a size class into one of the
-next class: fewer than `AT_ONCE` of each stay, and an object is copied once for each class. Where something
-holds that up, a writer that finds `MOST` packs writes loose objects instead.
+that looks for an object opens the packs. So the pack that would be number `AT_ONCE` of a size class gets the
+objects of the others, too, and replaces them: fewer than `AT_ONCE` of each class stay, and an object is
+copied once for each. Where something holds that up, a writer that finds `MOST` packs writes loose objects.
 
 Packs are immutable. A combined pack is durable before the packs that it replaces are removed, the index of
 each first: a pack exists once its index does. A process that has one open reads on, and git looks again for
@@ -30,7 +30,7 @@ from uuid import uuid4
 
 from dulwich.objects import ObjectID, ShaFile
 
-from gitstore.git.files import flush, fsync_folder, make_folder
+from gitstore.git.files import flush, make_folder, open_folder
 from gitstore.system import try_lock
 
 AT_ONCE: Final = 16
@@ -78,10 +78,11 @@ def write(folder: Path, entries: Iterable[Entry], count: int) -> tuple[str, Inde
     """Write a pack of `count` different entries into `folder`, durable on return; return name and index."""
     index: list[tuple[bytes, bytes, bytes]] = []
     unique = uuid4().hex
-    temporary = [os.fspath(folder / f"tmp_{kind}_{unique}") for kind in ("pack", "idx")]
+    temporary = [f"tmp_{kind}_{unique}" for kind in ("pack", "idx")]
+    handle = _open_or_make(folder)
     try:
         checksum = sha1()  # noqa: S324 - the format's, as below
-        with open(_create(temporary[0]), "wb") as file:
+        with open(_create(temporary[0], handle), "wb") as file:
             at = 12
             part = b"PACK" + packed(">II", 2, count)
             file.write(part)
@@ -93,29 +94,35 @@ def write(folder: Path, entries: Iterable[Entry], count: int) -> tuple[str, Inde
                 checksum.update(entry)
             file.write(checksum.digest())
             flush(file)
-        with open(_create(temporary[1]), "wb") as file:
+        with open(_create(temporary[1], handle), "wb") as file:
             content = _index(sorted(index), checksum.digest())
             content += sha1(content).digest()  # noqa: S324 - the format's
             file.write(content)
             flush(file)
         name = f"pack-{checksum.hexdigest()}"
         for path, suffix in zip(temporary, (".pack", ".idx"), strict=True):
-            os.rename(path, f"{folder}/{name}{suffix}")  # noqa: PTH104 - one system call
+            os.rename(path, f"{name}{suffix}", src_dir_fd=handle, dst_dir_fd=handle)
+        os.fsync(handle)
     except BaseException:
         for path in temporary:
-            Path(path).unlink(missing_ok=True)
+            with suppress(FileNotFoundError):
+                os.unlink(path, dir_fd=handle)
         raise
-    fsync_folder(folder)
+    finally:
+        os.close(handle)
     return name, Index(content)
 
 
-def _create(path: str) -> int:
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+def _open_or_make(folder: Path) -> int:
     try:
-        return os.open(path, flags, 0o444)
+        return open_folder(folder)
     except FileNotFoundError:
-        make_folder(Path(path).parent)
-        return os.open(path, flags, 0o444)
+        make_folder(folder)
+        return open_folder(folder)
+
+
+def _create(name: str, folder: int) -> int:
+    return os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o444, dir_fd=folder)
 
 
 def _index(entries: Sequence[tuple[bytes, bytes, bytes]], checksum: bytes) -> bytes:
@@ -239,22 +246,22 @@ class SmallPacks:
     def refresh(self, folder: str) -> bool:
         """Learn which packs `folder` has, if it changed since; return whether it did."""
         try:
-            changed = os.stat(folder).st_mtime_ns != self._stamps.get(folder)  # noqa: PTH116 - the path is a str
+            stamp = os.stat(folder).st_mtime_ns  # noqa: PTH116 - the path is a str
         except FileNotFoundError:
             return False
-        if changed:
-            self._list(folder)
-        return changed
+        if stamp == self._stamps.get(folder):
+            return False
+        self._stamps[folder] = stamp
+        self._list(folder)
+        return True
 
-    def _list(self, folder: str) -> int:
-        """Learn which packs `folder` has; return their number."""
-        self._stamps[folder] = os.stat(folder).st_mtime_ns  # noqa: PTH116 - the path is a str
+    def _list(self, folder: str) -> None:
+        """Learn which packs `folder` has."""
         present = {name[:-4] for name in os.listdir(folder) if name.endswith(".idx")}  # noqa: PTH208 - the path is a str
         known = self._folders.get(folder, {})
         kept = {name: index for name, index in known.items() if name in present}
         kept.update((name, _small_index(f"{folder}/{name}.idx")) for name in present if name not in kept)
         self._put(folder, kept)
-        return len(kept)
 
     def _put(self, folder: str, known: dict[str, Index | None]) -> None:
         with self._lock:
@@ -265,36 +272,41 @@ class SmallPacks:
                 self._folders.pop(oldest)
                 self._stamps.pop(oldest, None)
 
-    def is_full(self, folder: str) -> bool:
-        """Return whether `folder` has `MOST` packs, which cannot be combined now."""
-        if len(self._folders.get(folder, ())) >= MOST:
-            self._make_room(folder)
-        return len(self._folders.get(folder, ())) >= MOST
+    def write(self, folder: str, items: Sequence[ShaFile]) -> bool:
+        """Write `items`, each of another id, as one pack, durable on return; it replaces packs that are many.
 
-    def write(self, folder: str, items: Sequence[ShaFile]) -> None:
-        """Write `items`, each of another id, as one pack, durable on return; combine packs that are many."""
-        name, index = write(Path(folder), map(entry_of, items), len(items))
-        self._put(folder, {**self._folders.get(folder, {}), name: index})
+        Return whether that was done: not if `folder` has `MOST` packs, which cannot be combined now.
+        """
+        with self._replaceable(folder) as names:
+            if not names and len(self._folders.get(folder, ())) >= MOST:
+                return False
+            self._combine(folder, names, dict(map(entry_of, items)))
         for item in items:
             self._remember(folder, item.id, item.type_num, item.as_raw_string())
-        self._make_room(folder)
+        return True
 
-    def _make_room(self, folder: str) -> None:
-        if self._list(folder) >= AT_ONCE and self._full_classes(folder):
-            with removing_packs(Path(folder).parent.parent) as free:
-                if free:
-                    self._list(folder)
-                    for names in self._full_classes(folder):
-                        self._combine(folder, names)
+    @contextmanager
+    def _replaceable(self, folder: str) -> Iterator[list[str]]:
+        """Yield the names of the packs that a new one may replace within the block."""
+        if folder not in self._folders:
+            self.refresh(folder)
+        if not self._many(folder):
+            yield []
+            return
+        with removing_packs(Path(folder).parent.parent) as free:
+            if free:
+                self._list(folder)
+            yield self._many(folder) if free else []
 
     def combine_all(self, folder: str) -> None:
         """Combine the packs of all classes into one. Requires `removing_packs`."""
         self.refresh(folder)
-        self._combine(folder, [name for names in self._by_class(folder) for name in names])
+        self._combine(folder, [name for names in self._by_class(folder) for name in names], {})
 
-    def _full_classes(self, folder: str) -> list[list[str]]:
-        """Return the names of the packs of each class that has `AT_ONCE` or more."""
-        return [names for names in self._by_class(folder) if len(names) >= AT_ONCE]
+    def _many(self, folder: str) -> list[str]:
+        """Return the names of the packs of each class that has no room for another one."""
+        full = (names for names in self._by_class(folder) if len(names) >= AT_ONCE - 1)
+        return [name for names in full for name in names]
 
     def _by_class(self, folder: str) -> list[list[str]]:
         classes: list[list[str]] = [[] for _ in _CLASSES]
@@ -303,31 +315,35 @@ class SmallPacks:
                 classes[bisect_right(_CLASSES, index.count)].append(name)
         return classes
 
-    def _combine(self, folder: str, names: Sequence[str]) -> None:
+    def _combine(self, folder: str, names: Sequence[str], new: dict[bytes, bytes]) -> None:
+        """Write one pack with `new` entries, and with those of the packs `names`, which it replaces."""
         known = dict(self._folders.get(folder, {}))
         entries: dict[bytes, bytes] = {}
         done = []
         for name in names:
-            index, path = known.get(name), Path(f"{folder}/{name}.pack")
+            index = known.get(name)
             if index is None:
                 continue
             try:
-                if path.stat().st_size > _MOST_BYTES:
-                    index.settled = True
-                else:
-                    entries.update(index.entries(path.read_bytes()))
-                    done.append(name)
+                entries.update(index.entries(_content(f"{folder}/{name}.pack")))
+                done.append(name)
             except (OSError, ValueError, IndexError):
-                index.settled = True  # it is gone, or damaged, or it has deltas
-        if len(done) < 2:
+                index.settled = True  # it is gone, or damaged, or too large, or it has deltas
+        if not new and len(done) < 2:
             return
+        entries.update(new)
         made, index = write(Path(folder), entries.items(), len(entries))
-        for name in done:
-            if name != made:
-                del known[name]
-                for suffix in (".rev", ".idx", ".pack"):
-                    Path(f"{folder}/{name}{suffix}").unlink(missing_ok=True)
+        replaced = [name for name in done if name != made]
+        for name in replaced:
+            del known[name]
         self._put(folder, {**known, made: index})
+        if replaced:
+            with _opened(folder) as handle:
+                present = {*os.listdir(handle)}  # noqa: PTH208 - an open folder
+                for file in (f"{name}{suffix}" for name in replaced for suffix in (".rev", ".idx", ".pack")):
+                    if file in present:
+                        with suppress(FileNotFoundError):
+                            os.unlink(file, dir_fd=handle)
 
 
 @contextmanager
@@ -337,6 +353,15 @@ def _opened(path: str) -> Iterator[int]:
         yield handle
     finally:
         os.close(handle)
+
+
+def _content(path: str) -> bytes:
+    """Return the content of a pack that may be combined with others. Raises ValueError for a larger one."""
+    with _opened(path) as file:
+        data = os.read(file, _MOST_BYTES + 1)
+    if len(data) > _MOST_BYTES:
+        raise ValueError("too large")
+    return data
 
 
 def _small_index(path: str) -> Index | None:

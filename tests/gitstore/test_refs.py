@@ -6,11 +6,14 @@ import os
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from gitstore.errors import Code, GitstoreError
+from gitstore.git import lock_file
 from gitstore.git.refs import RefUpdate, WritableRefs
 from tests.gitstore.conftest import Git
 
@@ -216,15 +219,67 @@ def test_a_tag_that_was_packed_between_the_check_and_the_link_is_kept(
     """link(2) succeeds, as the loose file of the other writer's tag is gone."""
     name, other, link = b"refs/tags/a/v1", commit(), os.link
 
-    def late(source: bytes, target: bytes) -> None:
+    def late(source: bytes, target: bytes, **folders: Any) -> None:
         git("update-ref", "--no-deref", "refs/tags/b/v1", other)
         git("pack-refs", "--all", "--prune")
         packed = refs._folder / "packed-refs"
         packed.write_text(packed.read_text().replace("refs/tags/b/v1", "refs/tags/a/v1"))
-        link(source, target)
+        link(source, target, **folders)
 
     monkeypatch.setattr(os, "link", late)
     with pytest.raises(GitstoreError) as refused:
         refs.update([RefUpdate(name, None, A)])
     assert refused.value.code is Code.BUSY
     assert refs.read(name) == other.encode()
+
+
+@pytest.mark.parametrize("cached", [False, True])
+def test_a_folder_that_is_removed_while_it_is_open_is_made_again(
+    refs: WritableRefs, bare: Path, monkeypatch: pytest.MonkeyPatch, *, cached: bool
+) -> None:
+    """git removes a folder whose refs it has packed, also between the moments at which a writer uses it."""
+    name, folder = b"refs/tags/a/v1", bare / "refs/tags/a"
+    folder.mkdir()
+    lock = lock_file.LockFile
+    tries: list[bytes] = []
+
+    def late(opened: int, last: bytes) -> lock_file.LockFile:
+        if not tries:
+            folder.rmdir()
+        tries.append(last)
+        return lock(opened, last)
+
+    monkeypatch.setattr("gitstore.git.refs.LockFile", late)
+    with refs.cached_reads() if cached else nullcontext():
+        assert refs.update([RefUpdate(name, None, A)]) == []
+        assert refs.read(name) == A
+    assert tries == [b"v1", b"v1"]
+    assert (folder / "v1").read_bytes() == A + b"\n"
+    assert list(bare.rglob("*.lock")) == []
+
+
+def test_no_descriptor_stays_open(refs: WritableRefs, bare: Path) -> None:
+    """Also after a refusal, an error, and a walk that was not read to its end."""
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    with refs.cached_reads():
+        refs.update([RefUpdate(DRAFT, None, A), RefUpdate(b"refs/tags/a/v1", None, A)])
+        with refs.cached_reads():
+            assert refs.update([RefUpdate(DRAFT, B, C)]) == [DRAFT]
+            assert refs.has_below(b"refs/heads/")
+            assert refs.sample(b"refs/", 1) == [DRAFT]
+        (bare / "refs/ledger/a").mkdir(parents=True)
+        (bare / "refs/ledger/a/stray").touch()
+        with pytest.raises(GitstoreError):
+            refs.update([RefUpdate(b"refs/ledger/a", None, A)])
+        refs.point_head(DRAFT)
+    assert len(list(Path("/proc/self/fd").iterdir())) == before
+
+
+def test_a_repository_that_is_gone_has_no_refs(refs: WritableRefs, bare: Path) -> None:
+    """Not an error: it was moved to the trash."""
+    refs.update([RefUpdate(DRAFT, None, A)])
+    bare.rename(bare.with_suffix(".moved"))
+    with refs.cached_reads():
+        assert refs.read(DRAFT) is None
+        assert refs.below(b"refs/heads/") == {}
+        assert not refs.has_below(b"refs/")

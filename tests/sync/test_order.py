@@ -19,7 +19,7 @@ from tests.sync.kill_points import ROOT, push_request
 pytestmark = pytest.mark.skipif(shutil.which("strace") is None, reason="strace is not installed")
 
 _CALL = re.compile(r"(\w+)\((.*)\)\s+= (-?\d+)")
-_PATH = re.compile(r'"([^"]*)"')
+_PATH = re.compile(r'(?:(?:AT_FDCWD|\d+)<([^>]*)>, )?"([^"]*)"')  # perhaps below an open folder
 _OBJECTS = re.compile(r"objects/(../\w{38}|pack/pack-\w{40}[.](pack|idx))")
 _DURABLE = "fsync,fdatasync,rename,renameat,renameat2,link,linkat,mkdir,mkdirat"
 _FD = re.compile(r"^\d+<([^>]*)>")
@@ -51,11 +51,16 @@ def traced(house: House, conninfo: str, write: dict[str, Any], folder: Path) -> 
         if call.endswith("sync"):
             steps.append(("sync", (_FD.match(arguments) or ["", ""])[1]))
         elif call.startswith("mkdir"):
-            steps.append(("made", _PATH.findall(arguments)[-1]))
+            steps.append(("made", named_in(arguments)[-1]))
         else:
-            steps += zip(("from", "name"), _PATH.findall(arguments)[-2:], strict=True)
+            steps += zip(("from", "name"), named_in(arguments)[-2:], strict=True)
     base = str(house.store.path) + "/"
     return [(what, path.removeprefix(base)) for what, path in steps if path.startswith(base[:-1])]
+
+
+def named_in(arguments: str) -> list[str]:
+    """The paths that a system call names, as absolute ones."""
+    return [str(Path(folder, path)) for folder, path in _PATH.findall(arguments)]
 
 
 def check_order(steps: list[tuple[str, str]], tag: str) -> None:
