@@ -40,6 +40,7 @@ from gitstore.environments import CURRENT
 from gitstore.errors import Code, GitstoreError
 from gitstore.git.commits import new_commit
 from gitstore.git.objects import WritableObjects
+from gitstore.git.quarantine import SMALL
 from gitstore.model import Person
 from gitstore.push.receive import CAPABILITIES, Receiver
 from gitstore.push.report import PushReport
@@ -62,7 +63,7 @@ PLACES = {
     "pack": "gitstore.git.objects:WritableObjects.write_pack",
     "small pack": "gitstore.git.small_packs:write",
     "object folder": "gitstore.git.objects:sync_fanout",
-    "unpacked": "gitstore.git.quarantine:Quarantine._unpack",
+    "unpacked": "gitstore.git.unpacking:_run",
     "moved in": "pathlib:Path.rename",
     "admitted": "gitstore.git.quarantine:Quarantine.admit",
     "lock": "gitstore.git.refs:WritableRefs._lock",
@@ -152,7 +153,7 @@ def carry_out(store: Store, write: dict[str, Any]) -> object:
             return [each.slug for each in pointers.promote(store, write["items"], "staging", CURRENT, WHO)]
         case "publish many":
             return publish_many(store, slug, write["label"], write["count"])
-        case "push" | "push at once":
+        case "push" | "push of large files" | "push at once":
             occasion = Authorship(ADA, datetime.now(UTC))
             receiver = Receiver(store, occasion, lambda *_: None, PushReport(lambda *_: "http://x.test/"))
             receipt = receiver.receive(BytesIO(Path(write["request"]).read_bytes()).read)
@@ -189,9 +190,14 @@ def publish_many(store: Store, slug: str, label: str, count: int) -> dict[str, A
 
 
 def push_request(
-    folder: Path, slug: str, author: str = "ada", discarded: Mapping[str, str] | None = None
+    folder: Path,
+    slug: str,
+    author: str = "ada",
+    discarded: Mapping[str, str] | None = None,
+    *,
+    large: bool = False,
 ) -> Path:
-    """A push of a draft and two versions, as a file in `folder`.
+    """A push of a draft and two versions, as a file in `folder`; its pack is small unless `large`.
 
     With `discarded`, drafts and their heads, it is an atomic push of two workflows that also discards those.
     """
@@ -201,6 +207,9 @@ def push_request(
     for label in ("one", "two"):
         blob, tree = Blob.from_string((YAML % f"{slug}-{author}-{label}").encode()), Tree()
         tree.add(b"workflow.yaml", 0o100644, blob.id)
+        if large:
+            made.append(Blob.from_string(label.encode() * SMALL))
+            tree.add(b"large.txt", 0o100644, made[-1].id)
         commit = new_commit(
             tree=tree.id, parents=commits[-1:], author=ADA, committer=ADA,
             when=datetime(2026, 1, 1, tzinfo=UTC), message=label,

@@ -34,7 +34,8 @@ from tests.sync.kill_points import PLACES, Killer, push_request
 
 pytestmark = pytest.mark.slow
 
-WRITES = ("create", "save", "publish", "one call", "push", "discard", "revert", "current")
+PUSHES = ("push", "push of large files")
+WRITES = ("create", "save", "publish", "one call", *PUSHES, "discard", "revert", "current")
 STEPS = ("decided", "carried out", "deleted", "concluded", "commit")
 STOPS = ("<marker", "<lock", "lock>", "<rename", "rename>", "<link", "link>", "refs>", "<row", "<commit")
 ENDED = """
@@ -75,12 +76,14 @@ class Bench:
         """A write of this kind, and a new workflow that it makes sense for."""
         self.count += 1
         slug = f"w{self.count}"
-        if kind not in ("create", "push"):
+        if kind not in ("create", *PUSHES):
             self.house.publish(slug)
             if kind != "one call":
                 self.house.save(slug, "https://draft.example/")
         write = {"kind": kind, "slug": slug, "definition": self.house.definition(f"https://{slug}.example/")}
-        return {**write, "request": str(push_request(self.scratch, slug))} if kind == "push" else write
+        if kind not in PUSHES:
+            return write
+        return {**write, "request": str(push_request(self.scratch, slug, large=kind != "push"))}
 
     def kill(self, kind: str, place: str, nth: int) -> bool:
         """Kill a write there, restart, look, and do the write again. False where it did not get there."""
@@ -133,10 +136,10 @@ class Bench:
     def check_done(self, kind: str, slug: str, again: Any) -> None:
         """The write was done once, by the first or by the second try."""
         store = self.house.store
-        expected = {"create": 0, "publish": 2, "one call": 2, "push": 2}.get(kind, 1)
+        expected = {"create": 0, "publish": 2, "one call": 2, **dict.fromkeys(PUSHES, 2)}.get(kind, 1)
         assert len(store.version_tags(slug)) == expected, (kind, again)
         match kind:
-            case "push":
+            case "push" | "push of large files":
                 assert again == ["ok"] * 3
             case "publish":
                 assert again == 2
