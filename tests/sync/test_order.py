@@ -108,23 +108,28 @@ def test_a_draft_and_its_publication_in_one_write_are_durable_in_that_order(
     assert ("sync", "refs/heads/drafts") in steps[draft:]
 
 
-def test_a_push_is_durable_in_the_same_order(house: House, conninfo: str, tmp_path: Path) -> None:
-    """Moved in from the quarantine, whose files git has synced."""
-    request = push_request(tmp_path / "scratch", "a")
+@pytest.mark.parametrize("large", [False, True])
+def test_a_push_is_durable_in_the_same_order(
+    house: House, conninfo: str, tmp_path: Path, *, large: bool
+) -> None:
+    """One pack; large files are moved in from the quarantine, where git has synced them."""
+    request = push_request(tmp_path / "scratch", "a", large=large)
     steps = traced(house, conninfo, {"kind": "push", "slug": "a", "request": str(request)}, tmp_path)
     check_order(steps, "refs/tags/a/v1")
     check_order(steps, "refs/tags/a/v2")
     arrived = [path for what, path in steps if what == "sync" and "tmp_objdir-incoming-" in path]
-    assert len([path for path in arrived if "tmp_obj_" in path]) == 6
+    packs = [path for what, path in steps if what == "name" and path.endswith(".pack")]
+    assert (len([path for path in arrived if "tmp_obj_" in path]), len(packs)) == ((6, 1) if large else (0, 1))
 
 
 @pytest.mark.parametrize(
-    ("kind", "syncs", "calls"), [("save", 5, 46), ("publish", 7, 58), ("one call", 9, 70)]
+    ("kind", "syncs", "calls", "parts"),
+    [("save", 5, 46, 125), ("publish", 7, 58, 146), ("one call", 9, 70, 180)],
 )
 def test_a_write_makes_few_system_calls(
-    house: House, conninfo: str, tmp_path: Path, kind: str, syncs: int, calls: int
+    house: House, conninfo: str, tmp_path: Path, kind: str, syncs: int, calls: int, parts: int
 ) -> None:
-    """Each fsync and each use of a path is a round trip, or several, on a volume of several machines.
+    """Each fsync, and each part of a path, is a round trip, or several, on a volume of several machines.
 
     The process is new: it also reads the small packs, which a web process keeps in memory.
     """
@@ -136,3 +141,6 @@ def test_a_write_makes_few_system_calls(
     paths = [call for call in calls_made if '"",' not in call[1] and call[0] != "execve"]
     assert sum(call.endswith("sync") for call, *_ in paths) <= syncs
     assert sum(not call.endswith("sync") for call, *_ in paths) <= calls, paths
+    above = len(house.store.path.parent.parts)
+    used = [path for call in paths if not call[0].endswith("sync") for _, path in _PATH.findall(call[1])]
+    assert sum(len(Path(path).parts) - (above if path[0] == "/" else 0) for path in used) <= parts, used
