@@ -119,7 +119,8 @@ def test_a_push_is_durable_in_the_same_order(
     check_order(steps, "refs/tags/a/v2")
     arrived = [path for what, path in steps if what == "sync" and "tmp_objdir-incoming-" in path]
     packs = [path for what, path in steps if what == "name" and path.endswith(".pack")]
-    assert (len([path for path in arrived if "tmp_obj_" in path]), len(packs)) == ((6, 1) if large else (0, 1))
+    loose = [path for path in arrived if "tmp_obj_" in path]
+    assert (len(loose), len(packs)) == ((8, 1) if large else (0, 1))
 
 
 @pytest.mark.parametrize(
