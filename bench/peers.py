@@ -19,7 +19,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, Final, LiteralString, cast
 from uuid import uuid4
@@ -203,14 +203,18 @@ def create_app(config: Config) -> Flask:
     app = Flask(__name__)
     kwargs = {"autocommit": True, "user": SUPERUSER, "row_factory": dict_row}
     pool: ConnectionPool[Connection] = ConnectionPool(
-        config.database_url or "", kwargs=kwargs, min_size=1, max_size=16, open=True
+        config.database_url or "", kwargs=kwargs, min_size=1, max_size=16, open=False
     )
-    with pool.connection() as first:
-        anyone = authenticate(first)
+    os.register_at_fork(after_in_child=pool.open)  # in the processes that serve
+
+    @cache
+    def anyone() -> dict[str, Any]:
+        with pool.connection() as first:
+            return authenticate(first)
 
     def authenticated(connection: Connection) -> dict[str, Any]:
         token = request.headers.get("Authorization", "").removeprefix("Bearer ")
-        return anyone if token == OPEN else authenticate(connection, token)
+        return anyone() if token == OPEN else authenticate(connection, token)
 
     def one(slug: str, version: str) -> dict[str, Any]:
         with pool.connection() as connection:

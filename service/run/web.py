@@ -2,10 +2,9 @@
 
     python -m service.run.web <pid of serve> <fd of the listening socket>
 
-The settings are passed in its environment. The application's modules are loaded here, once, and shared by the
-forked processes; each builds its own application, and serves the same socket with uvicorn. Loading takes as
-long as Postgres needs to start: `serve` writes the database's URL to stdin, as a line of JSON, when Postgres
-is ready.
+The settings are passed in its environment. The application is loaded and built here, once, and the forked
+processes share its memory; each serves the same socket with uvicorn. Loading takes as long as Postgres needs
+to start: `serve` writes the database's URL to stdin, as a line of JSON, when Postgres is ready.
 """
 
 from __future__ import annotations
@@ -44,10 +43,10 @@ from service.run.supervisor import GRACEFUL_SECONDS, Retry, die_with_parent
 HANGS_SECONDS: Final = 60.0
 """Seconds after which a process without a sign of life is killed."""
 _TICK: Final = 0.05
-_NOT_MADE: Final = 3  # exit status of a process that could not build its application
+_NOT_STARTED: Final = 3  # exit status of a process that could not begin to serve
 
 MakeApp = Callable[[Config], Any]
-"""Builds the WSGI application."""
+"""Builds the WSGI application, which opens no connection and starts no thread before its first request."""
 
 
 @dataclass
@@ -66,13 +65,18 @@ class Web:
         self._config = config
         self._descriptor = descriptor
         self._make_app = make_app
+        self._app: Any = None
         self._processes = [_Process(number) for number in range(config.workers)]
         self._alive = memoryview(mmap.mmap(-1, 8 * config.workers)).cast("d")
         self._stopping = False
         self._status = 0
 
     def run(self) -> int:
-        """Serve until SIGTERM or SIGINT, or until the application cannot be built; return the exit status."""
+        """Build the application; serve until SIGTERM, SIGINT or a failed start; return the exit status."""
+        self._app = self._make_app(self._config)
+        # What is here is scanned by no collector of the forked processes, so that its pages stay shared.
+        gc.collect()
+        gc.freeze()
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT):
             signal.signal(number, self._stop)
         while not self._stopping or any(process.pid for process in self._processes):
@@ -122,7 +126,7 @@ class Web:
             logs.action(Event.WEB_PROCESS_EXITED, level="error", pid=process.pid, status=status)
         process.pid = None
         process.retry.after_end(now)
-        if status == _NOT_MADE and not self._stopping:
+        if status == _NOT_STARTED and not self._stopping:
             self._status = status
             self._stop(signal.SIGTERM, None)
 
@@ -133,16 +137,14 @@ class Web:
                 signal.signal(numbered, signal.SIG_DFL)
             die_with_parent(parent)
             signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGTERM, signal.SIGINT))
-            app = self._make_app(self._config)
-            gc.collect()
-            gc.freeze()
+            app = self._app
             forking.start(app)
             threads = self._config.threads + fairness.QUEUED  # requests in the queue take one each
             server = Server(app, admission.admission_for(app), threads=threads, most=connections())
             asyncio.run(server.serve(self._descriptor, partial(self._beat, number)))
         except BaseException:
             traceback.print_exc()
-            os._exit(_NOT_MADE)
+            os._exit(_NOT_STARTED)
         os._exit(0)
 
     def _beat(self, number: int) -> None:
@@ -210,8 +212,6 @@ def main(arguments: Sequence[str], make_app: str = "service.app:create_app") -> 
         return  # serve closed the pipe: it ended before Postgres was ready
     config = Config.from_env(overrides={"DATABASE_URL": json.loads(line)})
     logs.configure(config.log_format, config.log_level)
-    # The collector need not scan the loaded modules again, in this process and in those that it forks.
-    gc.freeze()
     # Without the interpreter's teardown, which takes longer than the rest of the stop.
     os._exit(Web(config, descriptor, maker).run())
 

@@ -21,8 +21,11 @@ import psycopg
 import pytest
 from psycopg.conninfo import make_conninfo
 
+from gitstore.errors import UnavailableError
 from service.access import is_token
+from service.app import create_app
 from service.config import Config
+from service.context import EXTENSION
 from service.run.bootstrap import Setup, five_lines, greeting
 from sync.catalog import Project
 from sync.embedded.server import EmbeddedPostgres
@@ -170,6 +173,18 @@ def test_a_hanging_serving_process_is_replaced(folder: Path, make_database: Call
         os.kill(serving, signal.SIGSTOP)
         assert get(service.url) == b"here\n"
         assert "web_process_hung" in service.log
+
+
+def test_building_the_application_connects_to_nothing(folder: Path) -> None:
+    """It is built before the serving processes are forked, and they may share no thread and no connection."""
+    config = Config.from_env(
+        {"DATABASE_URL": "postgresql:///none?host=/nowhere", "GITSTORE_DATA": str(folder)}
+    )
+    threads = threading.enumerate()
+    app = create_app(config)
+    assert threading.enumerate() == threads
+    with pytest.raises(UnavailableError):
+        app.extensions[EXTENSION].database.ping()
 
 
 def test_an_application_that_does_not_load_stops_the_start(
