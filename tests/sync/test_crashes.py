@@ -70,6 +70,7 @@ class Bench:
         """place -> how often a write of this kind passes it."""
         answer = self.killer.write(self.prepared(kind))
         assert not answer["killed"], answer
+        assert answer["passed"], answer
         return dict(answer["passed"])
 
     def prepared(self, kind: str) -> dict[str, Any]:
