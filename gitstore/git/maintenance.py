@@ -103,8 +103,12 @@ def collect(
     with removing_packs(repository) as acquired:
         if not acquired:
             return None
-        for step in (("pack-refs", "--all", "--prune"), ("repack", *_REPACK)):
-            _run(repository, *step)
+        # Each of these would visit every ref, or every object, also where there is nothing to pack.
+        if _has_loose_refs(repository):
+            _run(repository, "pack-refs", "--all", "--prune")
+            check()
+        if _has_loose_objects(repository):
+            _run(repository, "repack", *_REPACK)
             check()
         SmallPacks().combine_all(os.fspath(repository / "objects" / "pack"))
         if _packs(repository) > MOST_PACKS:
@@ -114,7 +118,8 @@ def collect(
             check()
         for listing in _FOR_DUMB_CLIENTS:
             (repository / listing).unlink(missing_ok=True)
-        pruned = sum(_prune(repository, unit_of_work, grace, check, slice_size))
+        unreachable = _has_loose_objects(repository)  # or young, or written since
+        pruned = sum(_prune(repository, unit_of_work, grace, check, slice_size)) if unreachable else 0
         (repository / _STAMP).touch()
         return Collected(pruned, _packs(repository), time.monotonic() - started)
 
@@ -186,6 +191,14 @@ def _remove(repository: Path, oid: bytes, grace: float) -> bool:
     except FileNotFoundError:
         return False
     return True
+
+
+def _has_loose_refs(repository: Path) -> bool:
+    return any(files for _, _, files in os.walk(repository / os.fsdecode(names.PREFIX)))
+
+
+def _has_loose_objects(repository: Path) -> bool:
+    return any((repository / "objects").glob("[0-9a-f][0-9a-f]/*"))
 
 
 def _packs(repository: Path) -> int:

@@ -9,6 +9,7 @@ from pathlib import Path
 from uuid import UUID
 
 import pytest
+from dulwich.objects import Blob
 
 from gitstore.drafts import Content
 from gitstore.git import maintenance
@@ -188,6 +189,37 @@ def test_it_leaves_less_on_disk_and_no_list_for_dumb_clients(bare: Path, git: Gi
     before = sum(path.stat().st_blocks for path in bare.rglob("*"))
     assert collect(bare, store.unit_of_work) is not None
     assert sum(path.stat().st_blocks for path in bare.rglob("*")) <= before
+    store.close()
+
+
+def test_a_run_without_news_visits_no_objects(bare: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It runs git again for a loose ref, and for a loose object, and leaves every file as it is."""
+    store = Store(bare, PROJECT, FileUnitOfWork)
+    publish(store, "a", "one")
+    assert collect(bare, store.unit_of_work) is not None
+    before = {path: path.stat().st_mtime_ns for path in bare.rglob("*pack*")}
+    ran: list[str] = []
+    run = maintenance._run
+
+    def counted(repository: Path, *arguments: str, **named: bytes) -> bytes:
+        ran.append(arguments[0])
+        return run(repository, *arguments, **named)
+
+    monkeypatch.setattr(maintenance, "_run", counted)
+    done = collect(bare, store.unit_of_work)
+    assert done is not None
+    assert (ran, done.pruned) == ([], 0)
+    assert {path: path.stat().st_mtime_ns for path in bare.rglob("*pack*")} == before
+    unreachable = Blob.from_string(b"left by a killed writer")
+    store.objects.write([unreachable])
+    age(bare)
+    done = collect(bare, store.unit_of_work)
+    assert done is not None
+    assert (ran, done.pruned) == (["repack", "prune"], 1)
+    publish(store, "a", "two")
+    assert collect(bare, store.unit_of_work) is not None
+    assert ran[2] == "pack-refs"
+    assert store.version("a", 2).number == 2
     store.close()
 
 
