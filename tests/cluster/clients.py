@@ -86,7 +86,7 @@ class Clients:
             etag = json.loads(answer).get("etag", "") if status in (409, 412) else ""
             since = drafts.setdefault(etag, time.time())
             match = etag if time.time() - since > _ABANDONED else ""
-            self.failed(f"publish {status} {answer}")
+            self.failed(f"publish {status} {_reason(answer)}")
             self._pause(began, f"publish {slug} {mark}: {status} {answer}")
         now = time.time()
         number = json.loads(answer)["version_number"]
@@ -147,6 +147,13 @@ class Clients:
                 self._pause(began, f"clone: {error}")
             else:
                 return author
+
+
+def _reason(answer: str) -> str:
+    """Return the explanation in an answer of gitstore; what the proxy answers has none."""
+    with suppress(ValueError, KeyError, TypeError):
+        return str(json.loads(answer)["detail"])
+    return answer
 
 
 def publisher(clients: Clients, number: int, count: int) -> None:

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,6 +33,7 @@ CALM_SECONDS = 5.0
 WRITES = int(os.environ.get("CLUSTER_WRITES", "1000"))
 FAULTS = [name for name in os.environ.get("CLUSTER_FAULTS", "").split(",") if name]
 END = "end of a file"
+_RAISED = re.compile(r"[A-Za-z_.]*(Error|Exception)\b")
 
 
 @pytest.fixture
@@ -126,6 +128,14 @@ def report(record: Record, faults: Sequence[Fault] = ()) -> None:
         print(f"{count} attempts failed: {cause}")
 
 
+def check_answers(cluster: Cluster, record: Record) -> None:
+    """A fault is 503, or no answer at all: 500 is an error that no code expected."""
+    unexpected = [cause for cause, _ in record.failures if " 500 " in f" {cause} "]
+    logs = "\n".join(node.log(characters=20_000_000) for node in cluster.nodes)
+    raised = Counter(line for line in logs.splitlines() if _RAISED.match(line))
+    assert not unexpected, raised.most_common(20)
+
+
 def _back(out: Path, begin: float) -> float:
     """Return when the first write that began after `begin` was acknowledged; wait for it."""
     found: list[float] = []
@@ -192,6 +202,7 @@ def test_faults_lose_nothing(running: Cluster, tmp_path: Path) -> None:
     record = Record.read(out)
     report(record, done)
     check(running, record)
+    check_answers(running, record)
     running.wait_until_whole()
     running.volume.wait_until_healed(120)
     check(running, record)
