@@ -19,8 +19,9 @@ from pathlib import Path
 from typing import Final
 
 from gitstore import names
+from gitstore.git import unpacking
 from gitstore.git.quarantine import PREFIX
-from gitstore.git.unpacking import ALIVE, CHECKED
+from gitstore.git.unpacking import ALIVE
 from gitstore.system import try_lock
 
 MOMENT: Final = 1.0
@@ -59,7 +60,7 @@ def sweep(
         removed += _remove(path for path in _partial_files(repository) if _is_older(path, now, DAY))
     quarantines = [*(repository / "objects").glob(f"{PREFIX}*")]
     if slugs is None:
-        quarantines += filter(_is_own, Path(tempfile.gettempdir()).glob(f"{CHECKED}*"))
+        quarantines += filter(_is_own, Path(tempfile.gettempdir()).glob(f"{unpacking.prefix(repository)}*"))
     for quarantine in quarantines:
         if _is_abandoned(quarantine, now):
             shutil.rmtree(quarantine, ignore_errors=True)

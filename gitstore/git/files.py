@@ -1,8 +1,9 @@
 """Durable files, and the faults of the disk that they are on.
 
-A file and its folder are fsynced, so that both survive a power cut. A full or failing disk is reported as
-`unavailable`, a rule that no other module has: an OSError is translated at the boundary of a request or a
-command (service/errors.py), and git's messages about the same faults are recognized here, too.
+A file and its folder are fsynced, so that both survive a power cut. A full or failing disk, or a volume that
+is lost, is reported as `unavailable`, a rule that no other module has: an OSError is translated at the
+boundary of a request or a command (service/errors.py), and git's messages about the same faults are
+recognized here, too.
 """
 
 from __future__ import annotations
@@ -30,8 +31,13 @@ _FAULTS: Final = {
     errno.ENFILE: "too many files are open",
     errno.ENOMEM: "out of memory",
     errno.EAGAIN: "too many processes",
+    errno.ENOTCONN: "the volume is not connected",
+    errno.ECONNABORTED: "the connection to the volume broke",
+    errno.ETIMEDOUT: "the volume does not answer",
+    errno.ESTALE: "the volume lost a file that was open",
 }
-_DISK: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS)
+_LOST: Final = (errno.ENOTCONN, errno.ECONNABORTED, errno.ESTALE)
+_DISK: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS, *_LOST)
 
 _BLOCK: Final = 64 * 1024  # bytes; a read of a file returns fewer only at its end
 _MANY: Final = 16  # files; below this number threads cost more than they save

@@ -23,8 +23,6 @@ from gitstore.unit_of_work import shared_lock
 
 ALIVE: Final = "alive"
 """The lock file in a folder of this module and of gitstore/git/quarantine.py."""
-CHECKED: Final = "gitstore-incoming-"
-"""How the name of a folder begins in which git checks a small pack."""
 
 # Messages of unpack-objects and index-pack about a referenced object that does not exist.
 _LINK_BROKEN = ("object of unexpected type", "did not receive expected object", "unresolved delta")
@@ -38,6 +36,11 @@ _INDEX: Final = ("index-pack", "--strict", "--stdin", "--fix-thin")
 Data = bytes | mmap.mmap
 
 
+def prefix(repository: Path) -> str:
+    """Return how the names of the folders begin in which git checks small packs for `repository`."""
+    return f"gitstore-incoming-{repository.stem}-"
+
+
 def unpack(repository: Path, folder: Path, pack: Data, limits: Limits, *, exploded: bool) -> None:
     """Unpack `pack` into the object store `folder`, durable on return: as loose objects, or as a pack."""
     _run(repository, folder, _EXPLODE if exploded else _INDEX, _DURABLE, pack, limits)
@@ -47,7 +50,7 @@ def checked(repository: Path, pack: Data, limits: Limits) -> dict[bytes, tuple[i
     """Return the types and contents of a small pack, and of its deltas' bases, once git has checked them."""
     # Among temporary files, so on a local disk even if the repository is not.
     with (
-        tempfile.TemporaryDirectory(prefix=CHECKED, ignore_cleanup_errors=True) as folder,
+        tempfile.TemporaryDirectory(prefix=prefix(repository), ignore_cleanup_errors=True) as folder,
         shared_lock(Path(folder, ALIVE)),
     ):
         _run(repository, Path(folder), _INDEX, _PASSING, pack, limits)

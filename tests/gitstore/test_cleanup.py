@@ -16,7 +16,7 @@ import pytest
 
 from gitstore.git.cleanup import DAY, MINUTE, MOMENT, sweep
 from gitstore.git.quarantine import PREFIX, quarantine
-from gitstore.git.unpacking import ALIVE, CHECKED
+from gitstore.git.unpacking import ALIVE, prefix
 from gitstore.repository import Repository
 from gitstore.unit_of_work import WRITERS, FileUnitOfWork, shared_lock
 
@@ -135,8 +135,11 @@ def test_a_quarantine_without_a_lock_file_is_removed_after_a_minute(bare: Path) 
 
 
 def test_a_folder_in_which_a_small_pack_was_checked_is_removed(bare: Path, temporary: Path) -> None:
-    """It is among temporary files, and left there, without the lock, if the process is killed."""
-    checked, other = temporary / f"{CHECKED}x", temporary / "other"
+    """It is among temporary files, and left there, without the lock, if the process is killed.
+
+    That of another repository may have been made just now, and stays.
+    """
+    checked, other = temporary / f"{prefix(bare)}x", temporary / f"{prefix(bare.with_stem('other'))}x"
     for folder in (checked / "pack", other):
         folder.mkdir(parents=True)
     later = time.time() + DAY

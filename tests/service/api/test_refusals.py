@@ -262,7 +262,7 @@ def test_health_requires_no_token(house: House) -> None:
         assert response.headers["Cache-Control"] == "no-store"
 
 
-def test_a_full_disk_is_logged_in_one_line(
+def test_a_full_disk_or_a_lost_volume_is_logged_in_one_line(
     owner: Client,
     monkeypatch: pytest.MonkeyPatch,
     unexpected: list[Exception],
@@ -283,6 +283,9 @@ def test_a_full_disk_is_logged_in_one_line(
         unexpected.clear()
         return capsys.readouterr().err
 
+    assert "the volume is not connected" in fails(
+        OSError(errno.ENOTCONN, "Transport endpoint is not connected")
+    )
     full = fails(OSError(errno.ENOSPC, "No space left on device"))
     assert "the disk is full" in full
     assert "Traceback" not in full
