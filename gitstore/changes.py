@@ -302,7 +302,8 @@ def decide(
     commits = [c for change in change_sets for c in change.prepared.missing(change.commits)]
     begun = [ledger.EMPTY_TREE] if any(not commit.parents for commit in commits) else []
     updates = [*(update for change in change_sets for update in change.updates()), *also]
-    moved = pending.decide(repository, what, updates, discarded, [*staged, *begun, *commits])
+    objects = [item for change in change_sets for item in change.objects]
+    moved = pending.decide(repository, what, updates, discarded, [*staged, *objects, *begun, *commits])
     for change in change_sets:
         repository.objects.keep(change.commits)
     return moved

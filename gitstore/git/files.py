@@ -31,10 +31,10 @@ _FAULTS: Final = {
     errno.ENFILE: "too many files are open",
     errno.ENOMEM: "out of memory",
     errno.EAGAIN: "too many processes",
-    errno.ENOTCONN: "the volume is not connected",
-    errno.ECONNABORTED: "the connection to the volume broke",
-    errno.ETIMEDOUT: "the volume does not answer",
-    errno.ESTALE: "the volume lost a file that was open",
+    errno.ENOTCONN: "the volume is not mounted",
+    errno.ECONNABORTED: "the volume was disconnected",
+    errno.ETIMEDOUT: "the volume does not respond",
+    errno.ESTALE: "an open file was lost",
 }
 _LOST: Final = (errno.ENOTCONN, errno.ECONNABORTED, errno.ESTALE)
 _DISK: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS, *_LOST)

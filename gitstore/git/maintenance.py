@@ -103,7 +103,7 @@ def collect(
     with removing_packs(repository) as acquired:
         if not acquired:
             return None
-        # Each of these would visit every ref, or every object, also where there is nothing to pack.
+        # Each of these visits every ref, or every object, even if there is nothing to pack.
         if _has_loose_refs(repository):
             _run(repository, "pack-refs", "--all", "--prune")
             check()
@@ -118,8 +118,9 @@ def collect(
             check()
         for listing in _FOR_DUMB_CLIENTS:
             (repository / listing).unlink(missing_ok=True)
-        unreachable = _has_loose_objects(repository)  # or young, or written since
-        pruned = sum(_prune(repository, unit_of_work, grace, check, slice_size)) if unreachable else 0
+        # git prunes loose objects alone.
+        is_loose = _has_loose_objects(repository)
+        pruned = sum(_prune(repository, unit_of_work, grace, check, slice_size)) if is_loose else 0
         (repository / _STAMP).touch()
         return Collected(pruned, _packs(repository), time.monotonic() - started)
 

@@ -127,7 +127,7 @@ class Objects:
             self._keep(item)
 
     def stage(self, items: Iterable[ShaFile]) -> None:
-        """Let `items` be read, of any size, before they are written: by the rules that may refuse them."""
+        """Make `items` readable before they are written, so that the rules can judge them."""
         self._staged.update((item.id, item) for item in items)
 
     def _keep(self, item: ShaFile) -> None:

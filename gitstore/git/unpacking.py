@@ -37,7 +37,7 @@ Data = bytes | mmap.mmap
 
 
 def prefix(repository: Path) -> str:
-    """Return how the names of the folders begin in which git checks small packs for `repository`."""
+    """Return the prefix of the names of the folders in which git checks small packs of `repository`."""
     return f"gitstore-incoming-{repository.stem}-"
 
 

@@ -19,7 +19,7 @@ from tests.sync.kill_points import ROOT, push_request
 pytestmark = pytest.mark.skipif(shutil.which("strace") is None, reason="strace is not installed")
 
 _CALL = re.compile(r"(\w+)\((.*)\)\s+= (-?\d+)")
-_PATH = re.compile(r'(?:(?:AT_FDCWD|\d+)<([^>]*)>, )?"([^"]*)"')  # perhaps below an open folder
+_PATH = re.compile(r'(?:(?:AT_FDCWD|\d{1,10})<([^>]*)>, )?"([^"]*)"')  # perhaps below an open folder
 _OBJECTS = re.compile(r"objects/(../\w{38}|pack/pack-\w{40}[.](pack|idx))")
 _DURABLE = "fsync,fdatasync,rename,renameat,renameat2,link,linkat,mkdir,mkdirat"
 _FD = re.compile(r"^\d+<([^>]*)>")

@@ -283,7 +283,7 @@ def test_a_full_disk_or_a_lost_volume_is_logged_in_one_line(
         unexpected.clear()
         return capsys.readouterr().err
 
-    assert "the volume is not connected" in fails(
+    assert "the volume is not mounted" in fails(
         OSError(errno.ENOTCONN, "Transport endpoint is not connected")
     )
     full = fails(OSError(errno.ENOSPC, "No space left on device"))
