@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Final
 from uuid import UUID
 
@@ -92,11 +93,15 @@ class Store(WritableRepository):
 
     @staticmethod
     def init(path: Path) -> None:
-        """Create the bare repository at `path` unless it exists."""
+        """Create the bare repository at `path` unless it exists; one whose creation was killed does not."""
         if (path / "HEAD").exists():
             return
-        path.mkdir(parents=True, exist_ok=True)
-        Repo.init_bare(str(path)).close()
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with TemporaryDirectory(prefix=".new-", dir=path.parent) as folder:
+            created = Path(folder, path.name)
+            created.mkdir()
+            Repo.init_bare(str(created)).close()
+            created.rename(path)
 
     # Drafts
 

@@ -434,3 +434,26 @@ def test_racing_publishers_make_contiguous_versions(bare: Path) -> None:
     assert sorted(tags) == list(range(1, len(tags) + 1))
     assert store.state("a").latest == len(tags)
     store.close()
+
+
+def test_a_repository_whose_creation_was_killed_is_created_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At any step before the last one, the place is free."""
+
+    class Killed(BaseException):
+        pass
+
+    def killed(_from: Path, _to: Path) -> None:
+        raise Killed
+
+    path = tmp_path / "repos" / "one.git"
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "rename", killed)
+        with pytest.raises(Killed):
+            Store.init(path)
+    assert not path.exists()
+    Store.init(path)
+    Store.init(path)
+    assert (path / "HEAD").read_text().startswith("ref: ")
+    assert list(path.parent.iterdir()) == [path]
