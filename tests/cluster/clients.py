@@ -71,7 +71,7 @@ class Clients:
 
     def publish(self, slug: str, mark: str) -> None:
         """Publish a definition named `mark` in one call, until it is acknowledged."""
-        began, attempts, match = time.time(), 0, ""
+        began, attempts, match, patience = time.time(), 0, "", _ABANDONED
         drafts: dict[str, float] = {}  # when each was first in the way
         body = json.dumps({"definition": definition(mark)}).encode()
         while True:
@@ -80,12 +80,13 @@ class Clients:
             if status in (200, 201):
                 break
             if "workflow_not_found" in answer:  # its first version needs it
-                self._post("/workflows", json.dumps({"slug": slug, "definition": definition(mark)}).encode())
+                made, _ = self._post("/workflows", json.dumps({"slug": slug}).encode())
+                patience = 0.0 if made == 201 else _ABANDONED  # the draft in the way is its own
             elif 400 <= status < 500 and status not in (404, 408, 409, 412, 429):
                 raise BrokenError(f"publish {slug}: {status} {answer}")
             etag = json.loads(answer).get("etag", "") if status in (409, 412) else ""
             since = drafts.setdefault(etag, time.time())
-            match = etag if time.time() - since > _ABANDONED else ""
+            match = etag if time.time() - since >= patience else ""
             self.failed(f"publish {status} {_reason(answer)}")
             self._pause(began, f"publish {slug} {mark}: {status} {answer}")
         now = time.time()
