@@ -30,9 +30,8 @@ from uuid import UUID
 from dulwich.file import FileLocked
 
 from gitstore.errors import ConfigError, GitstoreError, UnavailableError
-from gitstore.git.cleanup import sweep
 from gitstore.git.files import write_atomically
-from gitstore.git.maintenance import collect, due
+from gitstore.git.maintenance import collect, due, pack_refs, refs_due
 from gitstore.git.packed_refs import packed_refs_damaged, repair_packed_refs
 from gitstore.system import now
 from service import logs
@@ -292,7 +291,7 @@ class Upkeep:
         return report
 
     def _collect_garbage(self, writes: MirrorUnitOfWork) -> Report:
-        """Run git's maintenance if a day has passed since the last run."""
+        """Pack the refs if many are loose. Run git's maintenance if a day has passed since the last run."""
 
         def check() -> None:
             if self._stopping():
@@ -300,6 +299,8 @@ class Upkeep:
 
         path = writes.repository.path
         try:
+            if refs_due(path, time.time()):
+                pack_refs(path)
             done = collect(path, writes, check=check) if due(path, time.time(), GC_SECONDS) else None
         except UnavailableError:
             raise
@@ -353,8 +354,7 @@ class Upkeep:
 def _clean_up(writes: MirrorUnitOfWork, *, everything: bool) -> None:
     """Remove leftovers: of the writes that markers record as unfinished, or `everything`."""
     path = writes.repository.path
-    slugs = None if everything else list(writes.markers.pending())
-    swept = sweep(path, writes.maintenance, time.time(), slugs)
+    swept = writes.sweep(everything=everything)
     if swept:
         logs.action(Event.LEFTOVERS_REMOVED, files=[str(file.relative_to(path)) for file in swept[:20]])
     if everything and packed_refs_damaged(path):

@@ -32,6 +32,7 @@ from psycopg.rows import class_row, tuple_row
 
 from gitstore import pending
 from gitstore.errors import BusyError, Code, GitstoreError, NotFoundError, NotMirroredError, UnavailableError
+from gitstore.git import cleanup
 from gitstore.git.refs import WritableRefs
 from gitstore.names import check_slug
 from gitstore.pending import Operation
@@ -262,6 +263,14 @@ class MirrorUnitOfWork:
         everything = exclusive(self.database.as_mirror, [self.repository], self.database.lock_seconds)
         with everything, exclusive_lock(self._writers):
             yield
+
+    def sweep(self, *, everything: bool = False) -> list[Path]:
+        """Remove the files that killed writers left, of marked writes or `everything`; return their paths.
+
+        Raises `busy` as `maintenance` does, and OSError.
+        """
+        slugs = None if everything else list(self.markers.pending())
+        return cleanup.sweep(self.repository.path, self.maintenance, time.time(), slugs)
 
     @contextmanager
     def _locked(

@@ -36,11 +36,12 @@ MOST_PACKS: Final = 20
 """Number of packs beyond which they are combined into one."""
 MANY_PACKS: Final = 60
 """Number of packs beyond which a run is due: writers leave fewer, unless their packs grow large."""
-MOST_LOOSE_REFS: Final = 500
-"""Number of loose refs beyond which they are packed: each push and fetch opens every one."""
-
 SOONEST: Final = 600.0
-"""Seconds between two runs because of loose refs: a run over 100,000 versions takes 15 seconds."""
+"""Seconds between two runs because of packs: a run over 100,000 versions takes 15 seconds."""
+MOST_LOOSE_REFS: Final = 100
+"""Number of loose refs beyond which they are packed: each push and fetch opens every one."""
+REFS_SOONEST: Final = 60.0
+"""Seconds after a change of packed-refs, within which the loose refs are left as they are."""
 
 _LISTED: Final = re.compile(rb"^([0-9a-f]{40}) ", re.MULTILINE)
 _STAMP: Final = "gitstore-gc"
@@ -70,7 +71,7 @@ def due(repository: Path, now: float, every: float) -> bool:
     """Return whether maintenance is due.
 
     It is if the last successful run was more than `every` seconds ago or lies in the future, or if there are
-    many loose refs or packs `SOONEST` seconds after it.
+    many packs `SOONEST` seconds after it.
     """
     try:
         since = now - (repository / _STAMP).stat().st_mtime
@@ -78,13 +79,22 @@ def due(repository: Path, now: float, every: float) -> bool:
         return True
     if not 0 <= since < every:
         return True
-    if since < SOONEST:
-        return False
-    if _packs(repository) > MANY_PACKS:
-        return True
+    return since >= SOONEST and _packs(repository) > MANY_PACKS
+
+
+def refs_due(repository: Path, now: float) -> bool:
+    """Return whether there are so many loose refs that `pack_refs` is due before the next maintenance."""
+    with suppress(FileNotFoundError):
+        if 0 <= now - (repository / "packed-refs").stat().st_mtime < REFS_SOONEST:
+            return False
     # Summed lazily: the walk of very many loose refs ends early.
     counts = accumulate(len(files) for _, _, files in os.walk(repository / os.fsdecode(names.PREFIX)))
     return any(count > MOST_LOOSE_REFS for count in counts)
+
+
+def pack_refs(repository: Path) -> None:
+    """Move all loose refs into packed-refs, beside writers. Raises `busy`."""
+    _run(repository, "pack-refs", "--all", "--prune")
 
 
 def collect(
@@ -105,7 +115,7 @@ def collect(
             return None
         # Each of these visits every ref, or every object, even if there is nothing to pack.
         if _has_loose_refs(repository):
-            _run(repository, "pack-refs", "--all", "--prune")
+            pack_refs(repository)
             check()
         if _has_loose_objects(repository):
             _run(repository, "repack", *_REPACK)

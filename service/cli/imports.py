@@ -19,7 +19,7 @@ from gitstore.model import Person, Rules
 from gitstore.names import check_slug, is_slug, slug_from
 from gitstore.upstream.definition_files import DefinitionFiles
 from gitstore.upstream.recorded import Load, RecordedImport, RecordedWorkflow, Result, compare
-from service.cli.operator import APPLICATION
+from service.cli.operator import APPLICATION, remove_leftovers
 from service.cli.terminal import WHERE, Progress, as_object, in_json, print_line, with_config
 from service.config import Config
 from service.projects import Projects
@@ -212,6 +212,7 @@ class _Import:
             self.report.add(slug, None, Result(refused=[error.message]))
             return
         with closing(store):
+            remove_leftovers(self.database, store)
             importing = RecordedImport(store, _ACTOR, load, as_it_runs)
             progress = Progress(f"importing {slug}")
             for done, workflow in enumerate(workflows, 1):

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, Final
 
 import click
 
+from gitstore.errors import BusyError
+from gitstore.repository import Repository
 from service.caller import Backend, Operator, operator
 from service.cli.terminal import WHERE, with_config
 from service.config import Config
@@ -17,6 +19,7 @@ from service.run.bootstrap import OPERATOR, named_project
 from service.run.database import connected
 from sync.catalog import Project
 from sync.db import Database, Transaction
+from sync.unit_of_work import MirrorUnitOfWork
 
 APPLICATION: Final = "gitstore cli"
 
@@ -49,6 +52,12 @@ def with_operator(command: Callable[..., Any]) -> Callable[..., Any]:
             return command(operator, *arguments, **options)
 
     return with_config(*WHERE)(operated)
+
+
+def remove_leftovers(database: Database, repository: Repository) -> None:
+    """Remove the files that a killed run of the command left, which would block it until a worker does so."""
+    with suppress(BusyError):  # of writers that leave no gap: then a service runs, and its worker
+        MirrorUnitOfWork(database, repository).sweep()
 
 
 @contextmanager

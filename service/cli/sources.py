@@ -16,7 +16,7 @@ from service import lookup
 from service.actions import sources as actions
 from service.actions.sources import Webhook
 from service.caller import Operator
-from service.cli.operator import operating, with_operator
+from service.cli.operator import operating, remove_leftovers, with_operator
 from service.cli.terminal import (
     WHERE,
     Progress,
@@ -164,6 +164,8 @@ def sync(config: Config, project: str, source_id: UUID | None, as_json: bool) ->
             rows = [row for row in sources.sources(tx, operator.project_id) if source_id in (None, row.id)]
         if source_id is not None and not rows:
             raise lookup.not_found("source", str(source_id), f" in {project}: see gitstore source list")
+        with operator.opened() as repository:
+            remove_leftovers(operator.services.database, repository)
         results = []
         for row in rows:
             result = _sync(config, operator.services.database, row)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import sys
-import time
 from collections.abc import Collection, Iterator
 from contextlib import ExitStack, closing
 from itertools import islice
@@ -14,7 +13,6 @@ from uuid import UUID
 import click
 
 from gitstore.errors import ConfigError, IntegrityError
-from gitstore.git.cleanup import sweep
 from gitstore.git.maintenance import collect
 from gitstore.repository import Repository
 from service.cli.operator import APPLICATION, owner_transaction
@@ -287,7 +285,7 @@ def gc(config: Config, project: str | None, as_json: bool) -> None:
             progress(number, len(wanted))
             with closing(projects.reader(one)) as repository:
                 writes = MirrorUnitOfWork(database, repository)
-                sweep(repository.path, writes.maintenance, time.time())
+                writes.sweep(everything=True)
                 done = collect(repository.path, writes)
             rows.append((one.slug, done is None, done and done.pruned, done and done.packs))
             if as_json:

@@ -13,7 +13,7 @@ from dulwich.objects import Blob
 
 from gitstore.drafts import Content
 from gitstore.git import maintenance
-from gitstore.git.maintenance import collect, due
+from gitstore.git.maintenance import collect, due, pack_refs, refs_due
 from gitstore.git.objects import Objects
 from gitstore.git.quarantine import quarantine, references
 from gitstore.git.small_packs import removing_packs
@@ -223,19 +223,24 @@ def test_a_run_without_news_visits_no_objects(bare: Path, monkeypatch: pytest.Mo
     store.close()
 
 
-def test_a_run_is_due_after_many_new_refs(bare: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_many_loose_refs_are_packed_before_the_next_run(bare: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Many loose versions, drafts or ledgers slow down pushes; packed ones do not."""
-    store = Store(bare, PROJECT, FileUnitOfWork)
-    publish(store, "a", "zero")
-    assert collect(bare, store.unit_of_work) is not None
-    now = time.time() + maintenance.SOONEST + 10
     monkeypatch.setattr(maintenance, "MOST_LOOSE_REFS", 1)
-    assert not due(bare, now, 3600)
+    store = Store(bare, PROJECT, FileUnitOfWork)
+    now = time.time()
+    assert not refs_due(bare, now)
+    publish(store, "a", "zero")
+    assert refs_due(bare, now)
+    pack_refs(bare)
+    later = now + maintenance.REFS_SOONEST + 10
+    assert not refs_due(bare, later)
     publish(store, "a", "one")
-    assert not due(bare, now - maintenance.SOONEST - 5, 3600)
-    assert due(bare, now, 3600)
-    assert collect(bare, store.unit_of_work) is not None
-    assert not due(bare, now, 3600)
+    assert not refs_due(bare, time.time())
+    assert refs_due(bare, later)
+    pack_refs(bare)
+    assert store.version("a", 2).number == 2
+    assert not refs_due(bare, later)
     store.create_workflow("b", Content(value={"nodes": []}), WHO)  # a draft and a ledger
-    assert due(bare, now, 3600)
+    assert refs_due(bare, later)
+    assert refs_due(bare, now - 3600), "also after the clock was set back"
     store.close()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
@@ -163,7 +164,7 @@ def house(postgres_admin_conninfo: str, migrated_template: str) -> Iterator[Hous
 
 @pytest.fixture(scope="module")
 def output(house: House, meshhook: str) -> str:
-    """The output of an import that was killed half-way and resumed."""
+    """The output of an import that was killed half-way, left its lock files, and was resumed."""
     settings = {
         "DATABASE_URL": house.url,
         "GITSTORE_DATA": str(house.data),
@@ -176,7 +177,16 @@ def output(house: House, meshhook: str) -> str:
     child.kill()
     child.wait()
     assert 40 < house.sql(count)[0][0] < len(VERSION_ROWS)
+    leave_locks(house.data / "repos" / f"{min(PROJECTS)}.git", "flow-39")
     return house("import", "meshhook", MESHHOOK_DATABASE_URL=meshhook).stdout
+
+
+def leave_locks(repository: Path, slug: str) -> None:
+    """Leave the marker and the lock files of a writer of `slug` that was killed before its first rename."""
+    locks = [f"refs/heads/drafts/{slug}.lock", f"refs/ledger/{slug}.lock", f"refs/tags/{slug}/v2.lock"]
+    for name in (f"gitstore-pending/{slug}.{time.time_ns()}.00000000", *locks):
+        (repository / name).parent.mkdir(parents=True, exist_ok=True)
+        (repository / name).touch()
 
 
 Versions = dict[tuple[str, int], dict[str, Any]]
