@@ -187,13 +187,16 @@ class Repository(LedgerReader):
     # Content of a commit
 
     def holds_latest(self, state: WorkflowState) -> bool:
-        """Return whether the draft has the content of the latest version, and nothing new to publish.
+        """Return whether the draft has nothing new to publish: it is not open, or equals the latest version.
 
+        One that is not open may be older, if the writer of that version was killed before it moved the draft.
         A draft that was opened after the version was yanked may be published, also with equal content.
         """
         if state.latest_commit is None or state.draft is None:
             return False
-        if state.draft_open and state.latest in state.yanked:
+        if not state.draft_open:
+            return True
+        if state.latest in state.yanked:
             return False
         commits = (self.objects.commit(tip.encode()) for tip in (state.draft, state.latest_commit))
         ours, latest = (self.locate(commit, state.slug)[2] for commit in commits)

@@ -68,6 +68,7 @@ PLACES = {
     "admitted": "gitstore.git.quarantine:Quarantine.admit",
     "lock": "gitstore.git.refs:WritableRefs._lock",
     "link": "os:link",
+    "tag": "gitstore.git.lock_file:LockFile.link",
     "rename": "gitstore.git.lock_file:LockFile.replace",
     "ref folder": "gitstore.git.refs:sync_folder",
     "refs": "gitstore.git.refs:WritableRefs.update",
