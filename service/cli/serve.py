@@ -96,8 +96,10 @@ def _watch(config: Config) -> None:
 
 def _work(config: Config) -> None:
     from service.run.database import connection_string, opened
+    from service.run.isolation import fork_server
     from service.worker import Worker
 
+    fork_server()  # while there is one thread, and no connection
     stop = threading.Event()
 
     def request_stop(*_: object) -> None:

@@ -33,7 +33,7 @@ from service import logs
 from service.context import EXTENSION, FACTS, FORKS, Services
 from service.fairness import LEASE
 from service.middleware import cpu_seconds
-from service.run.supervisor import die_with_parent
+from service.run.fork_server import become_child, become_fork_server
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication, WSGIEnvironment
@@ -153,12 +153,8 @@ def _frame(stream: IO[bytes]) -> bytes:
 def _serve(app: Flask, control: socket.socket, parent: int) -> NoReturn:
     """Fork a process for each request, until the serving process ends."""
     try:
-        die_with_parent(parent)
-        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD):
-            signal.signal(number, signal.SIG_IGN)
-        # Close the descriptors inherited from the serving process, above all its listening socket.
-        os.closerange(3, control.fileno())
-        os.closerange(control.fileno() + 1, min(resource.getrlimit(resource.RLIMIT_NOFILE)[0], 2**16))
+        become_fork_server(control, parent)  # closes above all the listening socket
+        signal.signal(signal.SIGCHLD, signal.SIG_IGN)
         while True:
             message, descriptors, _, _ = socket.recv_fds(control, 1, 2)
             if not message:
@@ -176,9 +172,7 @@ def _serve(app: Flask, control: socket.socket, parent: int) -> NoReturn:
 
 def _work(app: Flask, parent: int, answer: int, request: int) -> NoReturn:
     try:
-        die_with_parent(parent)
-        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD):
-            signal.signal(number, signal.SIG_DFL)
+        become_child(parent)
         with os.fdopen(request, "rb") as file, socket.socket(fileno=answer) as connection:
             _answer(app, file, connection)
     except BrokenPipeError:

@@ -1,9 +1,7 @@
 """Isolation of risky work in a child process under limits of memory and time.
 
 Outside input may exhaust memory, or hold Python's GIL for hours; in a child process, this ends only the
-child. Children are forked by a small server process without threads (multiprocessing's forkserver), which has
-loaded our modules: that takes about 10 ms, whereas a new interpreter takes a second. Arguments, secrets among
-them, are passed through an inherited pipe.
+child. Children are forked by a fork server (fork_server.py).
 
 The kernel enforces the limits of memory and CPU time (setrlimit); the thread that waits for the child
 enforces that of elapsed time.
@@ -11,7 +9,7 @@ enforces that of elapsed time.
 
 from __future__ import annotations
 
-import multiprocessing
+import atexit
 import os
 import resource
 import signal
@@ -20,8 +18,8 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from functools import cache
 from multiprocessing.connection import Connection, wait
-from multiprocessing.context import ForkServerProcess
 from typing import Any, Final
 
 from gitstore.errors import Code, ConfigError, GitstoreError
@@ -29,18 +27,25 @@ from service import logs
 from service.config import Config
 from service.logs import Event
 from service.run.database import opened
-from service.run.supervisor import die_with_parent
+from service.run.fork_server import Child, ForkServer
 from sync.db import Database
 from webhooks.lease_loop import Beat, no_beat
 
 _TICK: Final = 0.5
 _PATIENCE: Final = 1.5  # seconds that a child has left when it is asked to stop
-_START_SECONDS: Final = 60.0  # beyond the time of the first start, which loads our modules, on a busy machine
+_START_SECONDS: Final = 60.0  # beyond the time of a start on a busy machine
 _REPORT_SECONDS: Final = 1.0  # between two signs of progress that a child sends
 _NO_MEMORY: Final = 77  # exit status of a child that ran out of memory
-_PRELOADED: Final = ["service.worker"]
-# Starting a child, multiprocessing polls all other children, which two threads must not do at once.
 _LOCK: Final = threading.Lock()
+"""Held while a child is started."""
+
+
+@cache
+def fork_server() -> ForkServer:
+    """Return the fork server of this process. Call it first in the main thread, before there are others."""
+    server = ForkServer()
+    atexit.register(server.close)
+    return server
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,12 +103,11 @@ class Isolation:
 
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
-        self._context = multiprocessing.get_context("forkserver")
-        self._context.set_forkserver_preload(_PRELOADED)
+        self._server = fork_server()
         self._starting: float | None = None
 
     def is_stuck(self) -> bool:
-        """Return whether the server process that starts children does not respond."""
+        """Return whether the fork server does not respond."""
         since = self._starting
         return since is not None and time.monotonic() - since > _START_SECONDS
 
@@ -120,34 +124,25 @@ class Isolation:
         `on_message` is called, in this process, with each message of the work. Raises StopError, CrashError,
         and a GitstoreError that the work raised.
         """
-        with self._child(work, arguments) as (process, connection):
-            self._watch(process, connection, stop, on_message, beat)
+        with closing(self._start(work, arguments)) as child:
+            self._watch(child, stop, on_message, beat)
 
-    @contextmanager
-    def _child(
-        self, work: Work, arguments: tuple[object, ...]
-    ) -> Iterator[tuple[ForkServerProcess, Connection[Any, Any]]]:
-        ours, theirs = self._context.Pipe()
-        process = self._context.Process(
-            target=_child, args=(theirs, self._limits, work, arguments), daemon=True
-        )
+    def _start(self, work: Work, arguments: tuple[object, ...]) -> Child:
         with _LOCK:
             self._starting = time.monotonic()
-            process.start()
-            self._starting = None
-        theirs.close()
-        try:
-            yield process, ours
-        finally:
-            with _LOCK:
-                if process.exitcode is None:
-                    process.kill()
-            ours.close()
+            try:
+                return self._server.start(_run, self._limits, work, arguments)
+            except (BrokenPipeError, ConnectionResetError, EOFError):
+                # The fork server was killed, and a process with threads cannot fork another one: this process
+                # stops, and is replaced (supervisor.py).
+                os.kill(os.getpid(), signal.SIGTERM)
+                raise StopError from None
+            finally:
+                self._starting = None
 
     def _watch(
         self,
-        process: ForkServerProcess,
-        connection: Connection[Any, Any],
+        child: Child,
         stop: threading.Event,
         on_message: Callable[[Any], None],
         beat: Beat,
@@ -156,20 +151,20 @@ class Isolation:
         stopping: float | None = None
         while True:
             beat()
-            ready = wait([connection, process.sentinel], _TICK)
+            ready = wait([child.connection, child.ended], _TICK)
             now = time.monotonic()
             try:
-                while connection.poll():
+                while child.connection.poll():
                     last_message = now
-                    if _handle(connection.recv(), on_message):
+                    if _handle(child.connection.recv(), on_message):
                         return
             except (EOFError, OSError):
-                raise CrashError(self._reason(process)) from None
-            if process.sentinel in ready and not connection.poll():
-                raise CrashError(self._reason(process))
+                raise CrashError(self._reason(child)) from None
+            if child.ended in ready and not child.connection.poll():
+                raise CrashError(self._reason(child))
             if stopping is None and stop.is_set():
                 stopping = now
-                process.terminate()
+                child.send_signal(signal.SIGTERM)
             if stopping is not None and now - stopping > _PATIENCE:
                 raise StopError
             if now - last_message > self._limits.step + _REPORT_SECONDS:
@@ -177,19 +172,15 @@ class Isolation:
             if now - started > self._limits.whole:
                 raise CrashError(f"took longer than {self._limits.whole} seconds")
 
-    def _reason(self, process: ForkServerProcess) -> str:
-        deadline = time.monotonic() + _PATIENCE
-        while True:
-            with _LOCK:
-                status = process.exitcode
-            if status is not None or time.monotonic() > deadline:
-                break
-            time.sleep(0.01)
+    def _reason(self, child: Child) -> str:
+        status = child.status(_PATIENCE)
         if status == _NO_MEMORY:
             return f"needed more than {self._limits.memory // 2**20} MiB of memory"
         if status == -signal.SIGXCPU:
             return f"used {self._limits.step} seconds of CPU time without progress"
-        if status is not None and status < 0:
+        if status is None:
+            return "ended without an exit status"
+        if status < 0:
             return f"was ended by the signal {signal.Signals(-status).name}"
         return f"ended with the status {status}"
 
@@ -210,10 +201,7 @@ def _handle(message: Any, on_message: Callable[[Any], None]) -> bool:
     return False
 
 
-def _child(
-    connection: Connection[Any, Any], limits: Limits, work: Work, arguments: tuple[object, ...]
-) -> None:
-    die_with_parent(os.getppid())
+def _run(connection: Connection[Any, Any], limits: Limits, work: Work, arguments: tuple[object, ...]) -> None:
     stop = threading.Event()
     # Not in the handler: the main thread may hold the lock of the event.
     signal.signal(signal.SIGTERM, lambda *_: threading.Thread(target=stop.set).start())

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import threading
 import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from typing import Any
 
 import pytest
 
 from gitstore.errors import Code, GitstoreError
+from service.run import isolation
+from service.run.fork_server import ForkServer
 from service.run.isolation import CrashError, Isolation, Limits, StopError, Work
 from tests.service import isolated_tasks
 
@@ -102,3 +108,32 @@ def test_the_waiting_thread_sends_heartbeats() -> None:
         beat=lambda: beats.append(time.monotonic()),
     )
     assert len(beats) >= 3
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[ForkServer]:
+    """A fork server for one test."""
+    with closing(ForkServer()) as server:
+        monkeypatch.setattr(isolation, "fork_server", lambda: server)
+        yield server
+    os.waitpid(server.pid, 0)
+
+
+def test_a_child_ends_with_its_fork_server(server: ForkServer) -> None:
+    threading.Timer(0.5, os.kill, (server.pid, signal.SIGKILL)).start()
+    with pytest.raises(CrashError):
+        run(isolated_tasks.make_progress, 30.0)
+
+
+def test_a_worker_without_its_fork_server_stops(server: ForkServer) -> None:
+    """It is replaced then. The work is not to blame."""
+    os.kill(server.pid, signal.SIGKILL)
+    os.waitid(os.P_PID, server.pid, os.WEXITED | os.WNOWAIT)
+    stopped = threading.Event()
+    before = signal.signal(signal.SIGTERM, lambda *_: stopped.set())
+    try:
+        with pytest.raises(StopError):
+            run(isolated_tasks.make_progress, 0.0)
+        assert stopped.wait(10)
+    finally:
+        signal.signal(signal.SIGTERM, before)
