@@ -14,7 +14,6 @@ from uuid import UUID
 
 from gitstore.errors import GitstoreError
 from gitstore.model import Environment, LedgerEntry
-from gitstore.names import is_slug
 from gitstore.repository import Repository
 from sync import rows
 from sync.db import Transaction
@@ -66,8 +65,8 @@ _UPSERT: Final[LiteralString] = rows.insert("environments", EnvironmentRow, "poi
 _DELETE: Final[LiteralString] = """
     delete from gitstore.environments where workflow_id = %(workflow)s and name = any(%(names)s)
 """
-_OF_PROJECT: Final[LiteralString] = (
-    rows.select(EnvironmentRow) + " from gitstore.environments where project_id = %(project)s"
+_OF_WORKFLOWS: Final[LiteralString] = (
+    rows.select(EnvironmentRow) + " from gitstore.environments where workflow_id = any(%(workflows)s)"
 )
 _SHOWN: Final[LiteralString] = (
     rows.select(EnvironmentRow, "e.")
@@ -133,10 +132,10 @@ def write(tx: Transaction, workflow: UUID, found: Mapping[str, EnvironmentRow | 
 # Comparing and correcting
 
 
-def differences(tx: Transaction, repository: Repository, slugs: Sequence[str] | None = None) -> Iterator[str]:
-    """Yield the workflows, all or those of `slugs`, whose rows differ from their ledgers."""
-    stored = _stored(tx, repository.project)
-    for slug in filter(is_slug, repository.slugs() if slugs is None else slugs):
+def differences(tx: Transaction, repository: Repository, slugs: Sequence[str]) -> Iterator[str]:
+    """Yield those of `slugs` whose rows differ from their ledgers."""
+    stored = _stored(tx, repository, slugs)
+    for slug in slugs:
         found = stored.get(repository.identity(slug), {})
         try:
             newest = repository.newest_counting(slug)
@@ -148,10 +147,10 @@ def differences(tx: Transaction, repository: Repository, slugs: Sequence[str] | 
             continue  # damage, which the comparison of versions reports
 
 
-def correct(tx: Transaction, repository: Repository) -> None:
+def correct(tx: Transaction, repository: Repository, slugs: Sequence[str]) -> None:
     """Write the rows that differ, and delete those of pointers that the ledgers lack. During upkeep."""
-    stored = _stored(tx, repository.project)
-    for slug in list(differences(tx, repository)):
+    stored = _stored(tx, repository, slugs)
+    for slug in list(differences(tx, repository, slugs)):
         workflow = repository.identity(slug)
         write(tx, workflow, {**dict.fromkeys(stored.get(workflow, {})), **_derived(repository, slug)})
 
@@ -162,9 +161,12 @@ def _derived(repository: Repository, slug: str) -> dict[str, EnvironmentRow]:
     return {name: row for name, row in found.items() if row is not None}
 
 
-def _stored(tx: Transaction, project: UUID) -> dict[UUID, dict[str, EnvironmentRow]]:
+def _stored(
+    tx: Transaction, repository: Repository, slugs: Sequence[str]
+) -> dict[UUID, dict[str, EnvironmentRow]]:
     found: dict[UUID, dict[str, EnvironmentRow]] = {}
-    for row in tx.rows(EnvironmentRow, _OF_PROJECT, project=project):
+    workflows = [repository.identity(slug) for slug in slugs]
+    for row in tx.rows(EnvironmentRow, _OF_WORKFLOWS, workflows=workflows):
         found.setdefault(row.workflow_id, {})[row.name] = row
     return found
 

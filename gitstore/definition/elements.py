@@ -149,6 +149,7 @@ LAYOUT = Keys(
     data=frozenset({"style", "dimensions", "containerPosition"}),
     edge=frozenset({"id", "type", "animated", "style"}),
 )
+_WITHOUT_MEANING = LAYOUT | LEFTOVERS
 
 
 def meaning(value: dict[str, Any]) -> dict[str, Any]:
@@ -156,7 +157,7 @@ def meaning(value: dict[str, Any]) -> dict[str, Any]:
 
     `value` itself is not modified. Absent and empty edges give the same result.
     """
-    reduced = _without(LAYOUT | LEFTOVERS, value)
+    reduced = _without(_WITHOUT_MEANING, value)
     if reduced.get("edges") == []:
         del reduced["edges"]
     return reduced

@@ -6,7 +6,6 @@ import json
 import sys
 from collections.abc import Collection, Iterator
 from contextlib import ExitStack, closing
-from itertools import islice
 from typing import Final, cast
 from uuid import UUID
 
@@ -126,12 +125,12 @@ def verify(config: Config, project: str | None, full: bool, as_json: bool) -> No
     with connected(config, APPLICATION) as database:
         wanted = _wanted(database, project)
         for one in wanted:
-            for line in differences(database, projects, one, full=full):
+            notes = verifying.Notes()
+            for line in differences(database, projects, one, full=full, notes=notes):
                 found.append((one.slug, line))
                 if not as_json:
                     print_line(f"{one.slug}: {line}")
-            if full:
-                _note(database, projects, one)
+            _note(one, notes)
     if as_json:
         show(("project", "difference"), found, as_json=True)
     click.echo(f"{_count(len(found), 'difference')} in {_count(len(wanted), 'project')}", err=True)
@@ -322,25 +321,26 @@ def _wanted(database: Database, slug: str | None) -> list[Project]:
 
 
 def differences(
-    database: Database, projects: Projects, project: Project, *, full: bool = True
+    database: Database,
+    projects: Projects,
+    project: Project,
+    *,
+    full: bool = True,
+    notes: verifying.Notes | None = None,
 ) -> Iterator[str]:
     """Yield what `gitstore verify` finds in one project."""
     try:
         with closing(projects.reader(project)) as store:
             progress = Progress(f"verifying {project.slug}")
-            yield from map(str, verifying.verify(database, store, progress, full=full))
+            yield from map(str, verifying.verify(database, store, progress, full=full, notes=notes))
     except IntegrityError as error:
         yield error.message
 
 
-def _note(database: Database, projects: Projects, project: Project) -> None:
+def _note(project: Project, notes: verifying.Notes) -> None:
     """Print what is not a difference: versions that exist only in Git, ledger entries of unknown kinds."""
-    if projects.missing(project):
-        return
-    with closing(projects.reader(project)) as store:
-        lines = list(verifying.unrecoverable(database, store))
-        unknown = list(islice(verifying.unknown_entries(store), _MOST_NOTES))
-    for line in [*lines[:_MOST_NOTES], *unknown]:
+    lines = notes.unrecoverable
+    for line in [*lines[:_MOST_NOTES], *notes.unknown[:_MOST_NOTES]]:
         click.echo(f"note: {project.slug}: {line}", err=True)
     if lines:
         click.echo(

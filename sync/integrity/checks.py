@@ -30,7 +30,9 @@ _ROWS: Final[LiteralString] = """
         md5(concat_ws(' ', w.id, w.xmin::text, m.xmin::text,
             string_agg(v.id || ':' || v.xmin, ' ' order by v.id),
             (select string_agg(s.version_number || ':' || s.xmin, ' ' order by s.version_number)
-             from gitstore.version_states s where s.workflow_id = w.id)))
+             from gitstore.version_states s where s.workflow_id = w.id),
+            (select string_agg(e.name || ':' || e.xmin, ' ' order by e.name)
+             from gitstore.environments e where e.workflow_id = w.id)))
     from gitstore.workflows w
     left join gitstore.workflow_versions v on v.workflow_id = w.id
     left join gitstore.number_marks m on m.workflow_id = w.id

@@ -89,7 +89,6 @@ def rebuild(
             findings += lost
             if accept_git or not lost:
                 releases.correct(tx, repository)
-                environments.correct(tx, repository)
             checks.end(tx, repository, "rebuild")
     if findings and not accept_git:
         raise _refusal(findings)
@@ -175,7 +174,6 @@ def correct_all(tx: Transaction, repository: Repository, progress: Progress | No
     for slug in tracked(list(filter(is_slug, rows.slugs(tx, repository))), progress):
         count += correct(tx, repository, [slug])
     releases.correct(tx, repository)
-    environments.correct(tx, repository)
     return count
 
 
@@ -201,6 +199,7 @@ def correct(tx: Transaction, repository: Repository, slugs: Sequence[str]) -> in
     ):
         tx.run(rows.CORRECT_VERSIONS, versions=rows.as_json(batch))
     states.correct(tx, {found.workflow.id: found.states for found in kept})
+    environments.correct(tx, repository, slugs)
     rows.raise_marks_to_rows(tx, ids.values())
     git_objects.keep_missing(tx, repository, slugs)
     return len(numbers)

@@ -29,7 +29,7 @@ def verified(house: House, *, full: bool = False) -> tuple[list[str], list[verif
     compared: list[str] = []
     compare = verify._verify_group
 
-    def noted(database: Database, repository: Repository, slugs: Sequence[str]) -> list[verify.Finding]:
+    def noted(database: Database, repository: Repository, slugs: Sequence[str]) -> verify._Group:
         compared.extend(slugs)
         return compare(database, repository, slugs)
 

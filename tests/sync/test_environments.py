@@ -15,7 +15,7 @@ from gitstore.store import ANY
 from sync import environments as rows
 from sync import levels
 from sync.integrity.rebuild import rebuild
-from sync.integrity.verify import verify
+from sync.integrity.verify import Finding, verify
 from sync.reconcile import full_pass
 from tests.sync.conftest import House
 
@@ -40,7 +40,11 @@ def stored(house: House) -> list[tuple[Any, ...]]:
 
 
 def findings(house: House) -> list[str]:
-    return [f"{each.workflow}: {each.problem}" for each in verify(house.database, house.store)]
+    return list(map(_line, verify(house.database, house.store)))
+
+
+def _line(finding: Finding) -> str:
+    return f"{finding.workflow}: {finding.problem}"
 
 
 def shown(house: House) -> list[tuple[str, str, Environment, str]]:
@@ -102,8 +106,11 @@ def test_rows_behind_the_ledger_are_mirrored_with_their_events(staged: House) ->
 )
 def test_rebuild_derives_the_same_rows_and_verify_finds_changed_ones(staged: House, change: Any) -> None:
     before = stored(staged)
+    assert list(verify(staged.database, staged.store, full=False)) == []
     staged.tamper(change)
-    assert "a: its environments in the database differ from its ledger" in findings(staged)
+    found = list(verify(staged.database, staged.store, full=False))
+    assert "a: its environments in the database differ from its ledger" in map(_line, found)
+    assert found == list(verify(staged.database, staged.store))
     rebuild(staged.database, [staged.store])
     assert stored(staged) == before
     assert findings(staged) == []
