@@ -29,8 +29,8 @@ from gitstore.system import now
 from sync import derive, environments, git_objects, releases, rows, states
 from sync.db import Database, Locks, Transaction
 from sync.integrity import checks
+from sync.integrity.differences import ACCEPT, Finding, contradictions
 from sync.integrity.processes import in_groups
-from sync.integrity.verify import ACCEPT, Finding, contradictions
 from sync.reconcile import Progress, reconcile, tracked
 from sync.unit_of_work import MirrorUnitOfWork, exclusive, lock_key
 

@@ -26,7 +26,7 @@ from sync import audit, derive, git_objects, releases, rows
 from sync.audit import Origin
 from sync.db import Transaction
 from sync.integrity import rebuild
-from sync.integrity.verify import contradictions, presumed
+from sync.integrity.differences import contradictions, presumed
 from sync.reconcile import Progress, full_pass, tracked
 from sync.rows import VersionRecord
 from sync.unit_of_work import MirrorUnitOfWork, locks_of

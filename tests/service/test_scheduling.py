@@ -22,7 +22,7 @@ from service.actions import schedules as actions
 from service.caller import Backend
 from service.worker import ScheduleLoop
 from sync import schedules
-from sync.integrity import verify
+from sync.integrity.differences import differences
 from sync.reconcile import reconcile
 from sync.schedules import Claim
 from sync.unit_of_work import MirrorUnitOfWork
@@ -110,7 +110,7 @@ class Killer:
         assert len(events(self.house, slug, f"workflow.{kind}")) == 1, what
         reader = backend(self.house).projects.reader(self.house.project)
         with closing(reader) as repository, self.house.database.as_owner() as tx:
-            assert list(verify.differences(tx, repository, slug)) == [], what
+            assert list(differences(tx, repository, slug)) == [], what
 
     def restart(self) -> None:
         """Do what maintenance does when a worker starts."""

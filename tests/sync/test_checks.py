@@ -10,6 +10,7 @@ import pytest
 from gitstore.repository import Repository
 from sync.db import Database
 from sync.integrity import processes, rebuild, verify
+from sync.integrity.differences import Finding
 from tests.sync.conftest import House
 
 SLUGS = ("invoices", "order-sync", "returns")
@@ -24,7 +25,7 @@ def shop(house: House, monkeypatch: pytest.MonkeyPatch) -> House:
     return house
 
 
-def verified(house: House, *, full: bool = False) -> tuple[list[str], list[verify.Finding]]:
+def verified(house: House, *, full: bool = False) -> tuple[list[str], list[Finding]]:
     """The workflows that a run compares, and what it finds."""
     compared: list[str] = []
     compare = verify._verify_group

@@ -27,6 +27,7 @@ from gitstore.model import Environment
 from gitstore.releases import Wanted
 from gitstore.store import ANY
 from sync.integrity import verify
+from sync.integrity.differences import differences
 from sync.reconcile import reconcile
 from sync.unit_of_work import exclusive
 from tests.sync.conftest import House
@@ -124,7 +125,7 @@ class Bench:
         """Rows equal refs, and each published version has its one event."""
         house = self.house
         with house.database.as_owner() as tx:
-            assert list(verify.differences(tx, house.store, slug)) == [], what
+            assert list(differences(tx, house.store, slug)) == [], what
             published = tx.tuples(
                 "select data::text from gitstore.events where workflow_id = %(id)s "
                 "and type = 'workflow.version.published'",

@@ -14,8 +14,9 @@ from gitstore.model import Environment
 from gitstore.store import ANY
 from sync import environments as rows
 from sync import levels
+from sync.integrity.differences import Finding
 from sync.integrity.rebuild import rebuild
-from sync.integrity.verify import Finding, verify
+from sync.integrity.verify import verify
 from sync.reconcile import full_pass
 from tests.sync.conftest import House
 

@@ -14,6 +14,7 @@ from gitstore.errors import Code, GitstoreError, ObjectsMissingError
 from gitstore.names import version_id
 from sync import derive, reconcile
 from sync.integrity import processes, rebuild, verify
+from sync.integrity.differences import REBUILD, Finding
 from tests.helpers import object_file
 from tests.sync.conftest import House
 
@@ -157,7 +158,7 @@ def test_a_failure_on_the_way_leaves_the_rows_as_they_were(
 def test_rebuilding_excludes_writers(shop: House, monkeypatch: pytest.MonkeyPatch) -> None:
     codes: set[str] = set()
 
-    def meanwhile(*_: object) -> list[verify.Finding]:
+    def meanwhile(*_: object) -> list[Finding]:
         with pytest.raises(GitstoreError) as refused:
             shop.save("order-sync", "https://c.example/")
         codes.add(refused.value.code)
@@ -252,7 +253,7 @@ def test_exchanged_ids_of_rows_are_corrected(shop: House) -> None:
     shop.tamper("update gitstore.workflows set current_version_id = null")
     for old, new in ((one, uuid4()), (two, one)):
         shop.tamper("update gitstore.workflow_versions set id = %(new)s where id = %(old)s", old=old, new=new)
-    assert {f.advice for f in verify.verify(shop.database, shop.unmirrored())} == {verify.REBUILD}
+    assert {f.advice for f in verify.verify(shop.database, shop.unmirrored())} == {REBUILD}
     rebuild.rebuild(shop.database, [shop.unmirrored()])
     assert shop.mirrored() == before
 

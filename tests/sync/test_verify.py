@@ -9,8 +9,8 @@ import pytest
 from gitstore.drafts import Content
 from gitstore.model import Rules
 from sync.integrity import verify
+from sync.integrity.differences import ACCEPT, REBUILD, RECONCILE, RESTORE, Finding
 from sync.integrity.rebuild import rebuild
-from sync.integrity.verify import ACCEPT, REBUILD, RECONCILE, RESTORE
 from tests.helpers import object_file
 from tests.sync.conftest import House
 
@@ -24,7 +24,7 @@ def shop(house: House) -> House:
     return house
 
 
-def findings(house: House) -> list[verify.Finding]:
+def findings(house: House) -> list[Finding]:
     return list(verify.verify(house.database, house.store))
 
 
@@ -190,7 +190,7 @@ def test_a_damaged_ref_file_is_found(shop: House) -> None:
 
 
 def test_a_finding_is_a_sentence_and_advice() -> None:
-    finding = verify.Finding("order-sync", 3, "has no row", REBUILD)
+    finding = Finding("order-sync", 3, "has no row", REBUILD)
     assert (
         str(finding) == "order-sync/v3: has no row. Run gitstore rebuild, which recreates the rows from Git"
     )
