@@ -34,7 +34,7 @@ def make_progress(channel: Channel, _stop: threading.Event, seconds: float) -> N
 def exhaust_memory(_channel: Channel, _stop: threading.Event) -> None:
     held = []
     while True:
-        held.append(bytes(2**24))  # which writes no page, and takes no time
+        held.append(bytearray(2**24))
 
 
 def match_slowly(_channel: Channel, _stop: threading.Event) -> None:
