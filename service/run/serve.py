@@ -29,7 +29,7 @@ from typing import Final, TextIO, TypeVar
 from gitstore.errors import ConfigError, UnavailableError
 from gitstore.git.process import git
 from gitstore.system import try_lock, wait_until
-from service import assets, logs
+from service import logs
 from service.config import METRICS_FOLDER, Config, misspelt
 from service.logs import Event
 from service.run.heartbeats import Heartbeats
@@ -110,10 +110,6 @@ def _begin(config: Config, stack: ExitStack, web: Sequence[str]) -> _Service:
         check_git()
     for given, meant in misspelt().items():
         logs.action(Event.UNKNOWN_SETTING, level="warning", given=given, meant=meant)
-    if not (config.read_only or assets.are_built()):
-        logs.action(
-            Event.EDITOR_NOT_BUILT, level="warning", hint=f"{assets.HOW_TO_BUILD}, with access to npm"
-        )
     listener = stack.enter_context(listen(config.bind))
     config = replace(config, bind=bound(config.bind, listener))
     folder = stack.enter_context(metrics_folder())
