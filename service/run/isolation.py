@@ -20,6 +20,7 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from functools import cache
 from multiprocessing.connection import Connection, wait
+from pathlib import Path
 from typing import Any, Final
 
 from gitstore.errors import Code, ConfigError, GitstoreError
@@ -206,7 +207,7 @@ def _run(connection: Connection[Any, Any], limits: Limits, work: Work, arguments
     # Not in the handler: the main thread may hold the lock of the event.
     signal.signal(signal.SIGTERM, lambda *_: threading.Thread(target=stop.set).start())
     _limit(resource.RLIMIT_CORE, 0)
-    _limit(resource.RLIMIT_DATA, limits.memory)
+    _limit(resource.RLIMIT_DATA, _inherited() + limits.memory)
     channel = Channel(connection, limits)
     channel.alive()
     try:
@@ -222,6 +223,11 @@ def _run(connection: Connection[Any, Any], limits: Limits, work: Work, arguments
         channel.end("failed", f"failed by an internal error ({type(error).__name__})")
     else:
         channel.end("done")
+
+
+def _inherited() -> int:
+    """Return the bytes of data of this process, which it shares with the fork server so far (proc(5))."""
+    return int(Path("/proc/self/statm").read_text().split()[5]) * resource.getpagesize()
 
 
 def _limit(resource_: int, size: int) -> None:

@@ -119,6 +119,22 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[ForkServer]:
     os.waitpid(server.pid, 0)
 
 
+@pytest.fixture
+def large() -> Iterator[bytearray]:
+    """Memory of this process, more than a child may use."""
+    held = bytearray(LIMITS.memory + 2**20)
+    yield held
+    held.clear()
+
+
+@pytest.mark.usefixtures("large", "server")
+def test_what_a_child_inherits_is_not_counted() -> None:
+    """It may use the whole limit, and no more."""
+    assert run(isolated_tasks.make_progress, 0.0) == []
+    with pytest.raises(CrashError, match="needed more than 512 MiB of memory"):
+        run(isolated_tasks.exhaust_memory)
+
+
 def test_a_child_ends_with_its_fork_server(server: ForkServer) -> None:
     threading.Timer(0.5, os.kill, (server.pid, signal.SIGKILL)).start()
     with pytest.raises(CrashError):
