@@ -31,6 +31,11 @@ def make_progress(channel: Channel, _stop: threading.Event, seconds: float) -> N
         time.sleep(0.01)
 
 
+def fill_memory(channel: Channel, _stop: threading.Event, size: int) -> None:
+    """Fill `size` bytes, and report them."""
+    channel.send(len(bytearray(size)))
+
+
 def exhaust_memory(_channel: Channel, _stop: threading.Event) -> None:
     held = []
     while True:
