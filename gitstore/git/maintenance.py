@@ -41,10 +41,11 @@ SOONEST: Final = 600.0
 MOST_LOOSE_REFS: Final = 100
 """Number of loose refs beyond which they are packed: each push and fetch opens every one."""
 REFS_SOONEST: Final = 60.0
-"""Seconds after a change of packed-refs, within which the loose refs are left as they are."""
+"""Seconds between two runs of `pack_refs` because of loose refs."""
 
 _LISTED: Final = re.compile(rb"^([0-9a-f]{40}) ", re.MULTILINE)
 _STAMP: Final = "gitstore-gc"
+_REFS_STAMP: Final = "gitstore-pack-refs"
 _MOST_PROBLEMS: Final = 1_000  # lines of git fsck's output
 _REPACK: Final = ("-d", "-l", "-n", "-q")  # -n: without the listings for dumb clients
 _FOR_DUMB_CLIENTS: Final = ("info/refs", "objects/info/packs")  # not served; a list of all refs is large
@@ -84,8 +85,9 @@ def due(repository: Path, now: float, every: float) -> bool:
 
 def refs_due(repository: Path, now: float) -> bool:
     """Return whether there are so many loose refs that `pack_refs` is due before the next maintenance."""
+    # Not that of packed-refs, which also changes when a packed draft is discarded.
     with suppress(FileNotFoundError):
-        if 0 <= now - (repository / "packed-refs").stat().st_mtime < REFS_SOONEST:
+        if 0 <= now - (repository / _REFS_STAMP).stat().st_mtime < REFS_SOONEST:
             return False
     # Summed lazily: the walk of very many loose refs ends early.
     counts = accumulate(len(files) for _, _, files in os.walk(repository / os.fsdecode(names.PREFIX)))
@@ -95,6 +97,7 @@ def refs_due(repository: Path, now: float) -> bool:
 def pack_refs(repository: Path) -> None:
     """Move all loose refs into packed-refs, beside writers. Raises `busy`."""
     _run(repository, "pack-refs", "--all", "--prune")
+    (repository / _REFS_STAMP).touch()
 
 
 def collect(
