@@ -85,9 +85,6 @@ def create_app(config: Config, *, database: Database | None = None, metrics: Met
         if config.database_url is None:
             raise ConfigError("DATABASE_URL is required: gitstore serve sets it")
         database = opened(config, config.database_url, "gitstore web")
-    if not (config.read_only or assets.are_built()):
-        hint = f"{assets.HOW_TO_BUILD}, with access to npm"
-        logs.action(Event.EDITOR_NOT_BUILT, level="warning", hint=hint)
     counters = metrics or Metrics(config.metrics_folder)
     projects = Projects(config)
     shares = FairShares(config.threads, config.metrics_folder, counters.heavy)

@@ -29,7 +29,7 @@ from typing import Any, Final
 
 import uvicorn
 
-from service import fairness, logs
+from service import assets, fairness, logs
 from service.config import Config
 from service.logs import Event
 from service.metrics import forget_process
@@ -74,7 +74,7 @@ class Web:
     def run(self) -> int:
         """Build the application; serve until SIGTERM, SIGINT or a failed start; return the exit status."""
         self._app = self._make_app(self._config)
-        # What is here is scanned by no collector of the forked processes, so that its pages stay shared.
+        # The collectors of forked processes do not scan what exists now, so that its pages stay shared.
         gc.collect()
         gc.freeze()
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT):
@@ -212,6 +212,9 @@ def main(arguments: Sequence[str], make_app: str = "service.app:create_app") -> 
         return  # serve closed the pipe: it ended before Postgres was ready
     config = Config.from_env(overrides={"DATABASE_URL": json.loads(line)})
     logs.configure(config.log_format, config.log_level)
+    if not (config.read_only or assets.are_built()):
+        hint = f"{assets.HOW_TO_BUILD}, with access to npm"
+        logs.action(Event.EDITOR_NOT_BUILT, level="warning", hint=hint)
     # Without the interpreter's teardown, which takes longer than the rest of the stop.
     os._exit(Web(config, descriptor, maker).run())
 
