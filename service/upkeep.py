@@ -291,7 +291,7 @@ class Upkeep:
         return report
 
     def _collect_garbage(self, writes: MirrorUnitOfWork) -> Report:
-        """Pack the refs if many are loose. Run git's maintenance if a day has passed since the last run."""
+        """Pack refs if many are loose, and run git's maintenance if a day has passed since the last run."""
 
         def check() -> None:
             if self._stopping():

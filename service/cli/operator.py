@@ -55,8 +55,8 @@ def with_operator(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def remove_leftovers(database: Database, repository: Repository) -> None:
-    """Remove the files that a killed run of the command left, which would block it until a worker does so."""
-    with suppress(BusyError):  # of writers that leave no gap: then a service runs, and its worker
+    """Remove the lock files of a killed run of the command, which would block this one."""
+    with suppress(BusyError):  # writers leave no gap, so a service runs, whose worker removes them
         MirrorUnitOfWork(database, repository).sweep()
 
 

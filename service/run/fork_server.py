@@ -64,7 +64,7 @@ class ForkServer:
     def __init__(self) -> None:
         self._control, theirs = socket.socketpair()
         parent = os.getpid()
-        # What is here is scanned by no collector of the forked processes, so that its pages stay shared.
+        # The collectors of forked processes do not scan what exists now, so that its pages stay shared.
         gc.collect()
         gc.freeze()
         self.pid = os.fork()

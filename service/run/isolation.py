@@ -43,7 +43,7 @@ _LOCK: Final = threading.Lock()
 
 @cache
 def fork_server() -> ForkServer:
-    """Return the fork server of this process. Call it first in the main thread, before there are others."""
+    """Return the fork server of this process. Call it first in the main thread, before others start."""
     server = ForkServer()
     atexit.register(server.close)
     return server

@@ -81,7 +81,7 @@ def verify(
     notes = notes if notes is not None else Notes()
     with ThreadPoolExecutor(2) as beside:  # both take as long as many groups of workflows
         in_git = beside.submit(lambda: list(fsck(repository.path)))
-        in_database = beside.submit(_kept_objects, database, repository)
+        in_database = beside.submit(_survey, database, repository)
         with database.as_owner() as tx:
             since = checks.begin(tx, repository, "verify")
         reported = []
@@ -123,27 +123,17 @@ def _whole(database: Database, repository: Repository) -> Generator[Finding, Non
     return damaged
 
 
-def unknown_entries(repository: Repository, slugs: Iterable[str]) -> Iterator[str]:
-    """Yield a line for each ledger entry of an unknown kind, written by a newer gitstore. Not differences."""
-    for slug in slugs:
-        with suppress(GitstoreError):  # damage, which `verify` reports
-            for entry in repository.ledger(slug):
-                if not isinstance(entry.kind, LedgerKind):
-                    kind = quote(entry.kind)
-                    yield f"{slug}: ledger entry {entry.oid} is of the unknown kind {kind}; its state is used"
+def _unknown_entries(repository: Repository, slug: str) -> Iterator[str]:
+    """Yield a line for each ledger entry of an unknown kind."""
+    with suppress(GitstoreError):  # damage, which the comparison of versions reports
+        for entry in repository.ledger(slug):
+            if not isinstance(entry.kind, LedgerKind):
+                kind = quote(entry.kind)
+                yield f"{slug}: ledger entry {entry.oid} is of the unknown kind {kind}; its state is used"
 
 
-def unrecoverable(database: Database, repository: Repository) -> Iterator[str]:
-    """Yield a line for each version that could not be restored from the database alone, with the reason.
-
-    These lines are not differences.
-    """
-    _, lines = _kept_objects(database, repository)
-    yield from lines
-
-
-def _kept_objects(database: Database, repository: Repository) -> tuple[list[str], list[str]]:
-    """Return the damaged objects in the database, and the lines of `unrecoverable`."""
+def _survey(database: Database, repository: Repository) -> tuple[list[str], list[str]]:
+    """Return the damaged objects in the database, and the lines of `Notes.unrecoverable`."""
     with database.as_owner() as tx:
         stored = git_objects.survey(tx, repository.project)
         versions = tx.tuples(_TO_KEEP, project=repository.project)
@@ -195,7 +185,7 @@ def _verify_group(database: Database, repository: Repository, slugs: Sequence[st
         repository.preload(named)
         suspects = [slug for slug in named if any(differences(tx, repository, slug))]
         moved = list(environments.differences(tx, repository, _existing(repository, named)))
-        unknown = {slug: list(unknown_entries(repository, [slug])) for slug in named}
+        unknown = {slug: list(_unknown_entries(repository, slug)) for slug in named}
         # A workflow with an unknown entry is compared each time, so that each run notes it.
         sound = {
             slug: fingerprint

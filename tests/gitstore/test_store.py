@@ -439,7 +439,7 @@ def test_racing_publishers_make_contiguous_versions(bare: Path) -> None:
 def test_a_repository_whose_creation_was_killed_is_created_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """At any step before the last one, the place is free."""
+    """It appears at its path by the last step."""
 
     class Killed(BaseException):
         pass

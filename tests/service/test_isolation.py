@@ -143,7 +143,7 @@ def test_a_child_ends_with_its_fork_server(server: ForkServer) -> None:
 
 
 def test_a_worker_without_its_fork_server_stops(server: ForkServer) -> None:
-    """It is replaced then. The work is not to blame."""
+    """The supervisor replaces it. The work does not count as crashed."""
     os.kill(server.pid, signal.SIGKILL)
     os.waitid(os.P_PID, server.pid, os.WEXITED | os.WNOWAIT)
     stopped = threading.Event()

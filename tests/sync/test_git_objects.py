@@ -77,9 +77,16 @@ def findings(house: House) -> list[str]:
     return [str(finding) for finding in verify.verify(house.database, house.unmirrored())]
 
 
+def unrecoverable(house: House) -> list[str]:
+    """The versions that could not be restored from the database alone."""
+    notes = verify.Notes()
+    list(verify.verify(house.database, house.store, notes=notes))
+    return notes.unrecoverable
+
+
 def test_each_publication_stores_all_that_it_needs(shop: House) -> None:
     assert set(kept(shop)) >= by_git(shop, *all_tips(shop))
-    assert list(verify.unrecoverable(shop.database, shop.store)) == []
+    assert unrecoverable(shop) == []
 
 
 def test_objects_of_drafts_are_not_stored(shop: House) -> None:
@@ -107,7 +114,7 @@ def test_a_definition_of_the_largest_accepted_size_can_be_restored(house: House)
     house.store.create_workflow("order-sync", Content(raw=raw), house.who)
     house.store.publish("order-sync", house.who)
     assert len(raw) == most > 2**20
-    assert list(verify.unrecoverable(house.database, house.store)) == []
+    assert unrecoverable(house) == []
 
 
 def test_an_object_that_is_too_large_is_recorded_without_its_bytes(house: House) -> None:
@@ -123,7 +130,7 @@ def test_an_object_that_is_too_large_is_recorded_without_its_bytes(house: House)
     house.git("update-ref", "refs/heads/drafts/order-sync", made)
     house.store.publish("order-sync", house.who)
     assert kept(house)[blob] is None
-    (line,) = verify.unrecoverable(house.database, house.store)
+    (line,) = unrecoverable(house)
     assert line == f"order-sync/v1: object {blob} was too large to be kept"
     assert findings(house) == [], "which is no difference"
 
@@ -146,11 +153,11 @@ def test_bytes_that_were_edited_are_found_never_used_and_replaced(shop: House) -
     (found,) = findings(shop)
     assert oid in found
     assert "gitstore repair" in found
-    assert any(line.startswith("order-sync/v2: ") for line in verify.unrecoverable(shop.database, shop.store))
+    assert any(line.startswith("order-sync/v2: ") for line in unrecoverable(shop))
     (line,) = repair(shop.writes)
     assert oid in line
     assert findings(shop) == []
-    assert list(verify.unrecoverable(shop.database, shop.store)) == []
+    assert unrecoverable(shop) == []
 
 
 @pytest.mark.parametrize("number", [0, 1, 3, 5])
@@ -208,7 +215,7 @@ def test_a_lost_version_is_published_again_unchanged(shop: House, published: boo
     assert shop.publish("order-sync", "https://next.example/") == 7 + published
     rebuild(shop.database, [shop.unmirrored()])
     assert findings(shop) == []
-    assert list(verify.unrecoverable(shop.database, shop.store)) == []
+    assert unrecoverable(shop) == []
 
 
 def test_a_lost_workflow_is_published_again(shop: House) -> None:
@@ -247,13 +254,13 @@ def test_a_version_without_its_objects_stays_lost_and_is_reported(shop: House) -
 
 def test_repair_stores_what_an_older_gitstore_did_not(shop: House) -> None:
     shop.tamper("delete from gitstore.git_objects")
-    assert len(list(verify.unrecoverable(shop.database, shop.store))) == 7
+    assert len(unrecoverable(shop)) == 7
     assert sorted(repair(shop.writes)) == [
         "invoices: stored the objects of 1 version in the database",
         "order-sync: stored the objects of 6 versions in the database",
     ]
     assert set(kept(shop)) >= by_git(shop, *all_tips(shop))
-    assert list(verify.unrecoverable(shop.database, shop.store)) == []
+    assert unrecoverable(shop) == []
 
 
 def test_rebuild_into_an_empty_database_stores_the_objects_too(shop: House) -> None:

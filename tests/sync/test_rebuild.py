@@ -158,13 +158,13 @@ def test_a_failure_on_the_way_leaves_the_rows_as_they_were(
 def test_rebuilding_excludes_writers(shop: House, monkeypatch: pytest.MonkeyPatch) -> None:
     codes: set[str] = set()
 
-    def meanwhile(*_: object) -> list[Finding]:
+    def save(*_: object) -> list[Finding]:
         with pytest.raises(GitstoreError) as refused:
             shop.save("order-sync", "https://c.example/")
         codes.add(refused.value.code)
         return []
 
-    monkeypatch.setattr(rebuild, "contradictions", meanwhile)
+    monkeypatch.setattr(rebuild, "contradictions", save)
     rebuild.rebuild(shop.database, [shop.unmirrored()])
     assert codes == {Code.BUSY}
 
