@@ -93,9 +93,9 @@ def _partial_files(repository: Path) -> Iterator[Path]:
             for entry in os.scandir(folder):
                 if entry.name.startswith(("tmp_", ".tmp-")) and entry.is_file(follow_symlinks=False):
                     yield Path(entry.path)
-    for pack in (objects / "pack").glob("pack-*.pack"):
-        if not pack.with_suffix(".idx").exists():  # written first, and last to be removed
-            yield pack
+    for path in (objects / "pack").glob("pack-*"):  # one with its pack or its index missing
+        if not (path.with_suffix(".pack").exists() and path.with_suffix(".idx").exists()):
+            yield path
 
 
 def _fanout(repository: Path) -> Iterator[Path]:

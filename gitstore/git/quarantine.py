@@ -214,7 +214,7 @@ class Quarantine:
         if self._is_small or not needed:
             return [self.objects.get(oid) for oid in needed]
         target = self._repository / "objects"
-        packs = sorted((self.folder / "pack").glob("pack-*"), key=_index_last)
+        packs = sorted((self.folder / "pack").glob("pack-*"), key=_pack_last)
         for path in packs:
             path.rename(target / "pack" / path.name)
         if packs:
@@ -296,6 +296,6 @@ def _entries(tree: bytes) -> tuple[set[bytes], set[bytes]]:
     return folders, files - folders
 
 
-def _index_last(path: Path) -> tuple[bool, str]:
-    """Sort key for moving packs: a pack exists once its index does, so the index comes last."""
-    return path.suffix == ".idx", path.name
+def _pack_last(path: Path) -> tuple[bool, str]:
+    """Sort key for moving packs: git before 2.42, when it repacks, removes a pack whose index is missing."""
+    return path.suffix == ".pack", path.name

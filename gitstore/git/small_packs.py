@@ -100,7 +100,8 @@ def write(folder: Path, entries: Iterable[Entry], count: int) -> tuple[str, Inde
             file.write(content)
             flush(file)
         name = f"pack-{checksum.hexdigest()}"
-        for path, suffix in zip(temporary, (".pack", ".idx"), strict=True):
+        # The index first: git before 2.42, when it repacks, removes a pack whose index it did not find.
+        for path, suffix in zip(reversed(temporary), (".idx", ".pack"), strict=True):
             os.rename(path, f"{name}{suffix}", src_dir_fd=handle, dst_dir_fd=handle)
         os.fsync(handle)
     except BaseException:
@@ -257,7 +258,8 @@ class SmallPacks:
 
     def _list(self, folder: str) -> None:
         """Learn which packs `folder` has."""
-        present = {name[:-4] for name in os.listdir(folder) if name.endswith(".idx")}  # noqa: PTH208 - the path is a str
+        files = {*os.listdir(folder)}  # noqa: PTH208 - the path is a str
+        present = {name[:-4] for name in files if name.endswith(".idx") and f"{name[:-4]}.pack" in files}
         known = self._folders.get(folder, {})
         kept = {name: index for name, index in known.items() if name in present}
         kept.update((name, _small_index(f"{folder}/{name}.idx")) for name in present if name not in kept)

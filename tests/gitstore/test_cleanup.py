@@ -99,8 +99,11 @@ def test_files_of_git_are_removed_by_age(bare: Path) -> None:
         "objects/pack/.tmp-1-pack-2.idx",
         "objects/ab/tmp_obj_y",
         "objects/tmp_z",
+        "objects/pack/pack-1.pack",
+        "objects/pack/pack-2.idx",
+        "objects/pack/pack-2.rev",
     }
-    leave(bare, *top, *half)
+    leave(bare, *top, *half, "objects/pack/pack-3.pack", "objects/pack/pack-3.idx")
     assert swept(bare) == set()
     assert swept(bare, later=MINUTE) == top
     assert swept(bare, later=DAY) == half

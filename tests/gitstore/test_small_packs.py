@@ -9,6 +9,7 @@ import subprocess
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +21,11 @@ from gitstore.errors import Code, GitstoreError
 from gitstore.git.commits import new_commit
 from gitstore.git.maintenance import collect
 from gitstore.git.objects import WritableObjects
+from gitstore.git.quarantine import UNPACK_LIMIT, quarantine
 from gitstore.git.small_packs import AT_ONCE, MOST, removing_packs
-from gitstore.model import Person
+from gitstore.model import Limits, Person
 from gitstore.repository import Repository
+from gitstore.store import Store
 from gitstore.unit_of_work import FileUnitOfWork
 from tests.gitstore.conftest import Git
 from tests.gitstore.test_maintenance import PROJECT
@@ -160,6 +163,47 @@ def test_open_readers_survive_that_packs_are_combined(bare: Path, git: Git, obje
     assert all(plain[ObjectID(item.id)] == item for item in every)
     reader.close()
     plain.close()
+
+
+@pytest.mark.parametrize("large", [False, True])
+def test_a_repack_between_two_steps_of_a_write_loses_no_pack(
+    bare: Path,
+    git: Git,
+    objects: WritableObjects,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    large: bool,
+) -> None:
+    """A small pack, and a large one that a push moves in. git before 2.42 removes packs without an index."""
+    rename = os.rename
+
+    def repacked(*paths: Any, **named: Any) -> None:
+        rename(*paths, **named)
+        git("repack", "-A", "-d", "-q")
+
+    git("update-ref", "refs/heads/before", saved(objects, 1)[-1].id.decode())
+    if not large:
+        monkeypatch.setattr(os, "rename", repacked)
+        every = saved(objects, 1, start=2)
+    else:
+        Store.init(tmp_path / "other.git")
+        author = WritableObjects(tmp_path / "other.git" / "objects")
+        every = saved(author, UNPACK_LIMIT // 3 + 1, start=2)
+        author.close()
+        pack = subprocess.run(
+            ["git", "--git-dir", str(tmp_path / "other.git"), "pack-objects", "-q", "--stdout"],
+            input=b"".join(item.id + b"\n" for item in every), capture_output=True, check=True,
+        ).stdout  # fmt: skip
+        with quarantine(bare) as held:
+            held.receive(BytesIO(pack).read, Limits())
+            monkeypatch.setattr(os, "rename", repacked)
+            held.admit(held.needed_by([every[-1].id]))
+    monkeypatch.undo()
+    reader = WritableObjects(bare / "objects")
+    assert all(reader.get(item.id) == item for item in every)
+    reader.close()
+    git("update-ref", "refs/heads/after", every[-1].id.decode())
+    assert git("fsck", "--full", "--strict", "--no-dangling") == ""
 
 
 def test_writers_at_once_lose_nothing_beside_maintenance(bare: Path, git: Git) -> None:

@@ -130,10 +130,11 @@ def large() -> Iterator[bytearray]:
 @pytest.mark.usefixtures("large", "server")
 def test_what_a_child_inherits_is_not_counted() -> None:
     """It may use the limit, give or take what its own work needs."""
-    most, margin = LIMITS.memory, 2**26
-    assert run(isolated_tasks.fill_memory, most - margin) == [most - margin]
+    limits, margin = Limits(memory=LIMITS.memory, step=30, whole=60), 2**26
+    most = limits.memory - margin
+    assert run(isolated_tasks.fill_memory, most, limits=limits) == [most]
     with pytest.raises(CrashError, match="needed more than 512 MiB of memory"):
-        run(isolated_tasks.fill_memory, most + margin)
+        run(isolated_tasks.fill_memory, limits.memory + margin, limits=limits)
 
 
 def test_a_child_ends_with_its_fork_server(server: ForkServer) -> None:
