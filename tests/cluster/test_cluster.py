@@ -184,7 +184,7 @@ def test_faults_lose_nothing(running: Cluster, tmp_path: Path) -> None:
         "cut off the primary": lambda: running.fail_over("cut", 4),
     }
     out, until = tmp_path / "writes", tmp_path / "over"
-    options = {"publishers": 5, "publishes": WRITES * 16 // 100, "pushers": 2, "pushes": WRITES * 17 // 200}
+    options = {"publishers": 5, "publishes": WRITES * 16 // 100, "pushers": 4, "pushes": WRITES * 17 // 400}
     clients = running.start_clients(
         out, folder=tmp_path / "clones", **options, races=WRITES * 3 // 100, until=until
     )
