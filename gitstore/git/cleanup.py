@@ -2,8 +2,9 @@
 
 A lock file does not identify its owner, so it is removed only if it cannot have one: every gitstore writer
 holds the shared writer lock (gitstore/unit_of_work.py) until it ends or dies, and the sweep waits for the
-exclusive one. A quarantine has a lock file of its own, since a push fills it before it writes. Files of a
-manually run git have no such lock and are judged by age.
+exclusive one. A git that gitstore runs to pack or delete refs holds the guard of packed-refs instead, and
+beside it no lock file of a ref is removed. A quarantine has a lock file of its own, since a push fills it
+before it writes. Files of a manually run git have no such lock and are judged by age.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from pathlib import Path
 from typing import Final
 
 from gitstore import names
-from gitstore.git import unpacking
+from gitstore.git import packed_refs_guard, unpacking
 from gitstore.git.quarantine import PREFIX
 from gitstore.git.unpacking import ALIVE
 from gitstore.system import try_lock
@@ -27,11 +28,14 @@ from gitstore.system import try_lock
 MOMENT: Final = 1.0
 """Seconds: the most by which a git child process outlives the writer that started it."""
 MINUTE: Final = 60.0
-"""Seconds that a manually run git may hold packed-refs, HEAD or the configuration."""
+"""Seconds that a manually run git may hold HEAD or the configuration, and a killed run packed-refs."""
+HOUR: Final = 3600.0
+"""Seconds that a manually run git may hold packed-refs: without the lock, it would undo other writes."""
 DAY: Final = 86_400.0
 """Seconds after which even a file of a slow repack is considered abandoned."""
 
-_GIT_FILES: Final = ("packed-refs.lock", "packed-refs.new", "HEAD.lock", "config.lock", "shallow.lock")
+_GIT_FILES: Final = ("HEAD.lock", "config.lock", "shallow.lock")
+_PACKING_FILES: Final = ("packed-refs.new", "packed-refs.lock")
 
 
 def sweep(
@@ -52,10 +56,12 @@ def sweep(
     if locks := _with_inodes(_locks(repository, slugs)):
         sleep(MOMENT)
         if stale := locks & _with_inodes(path for path, _ in locks):
-            with hold():
-                # All writers have left, so the lock files that remain have no owner.
-                removed += _remove(path for path, _ in stale & _with_inodes(path for path, _ in stale))
+            with hold(), packed_refs_guard.idle(repository) as idle:
+                if idle is not None:
+                    # All writers have left, so the lock files that remain have no owner.
+                    removed += _remove(path for path, _ in stale & _with_inodes(path for path, _ in stale))
     removed += _remove(path for name in _GIT_FILES if _is_older(path := repository / name, now, MINUTE))
+    removed += _remove_packing_files(repository, now)
     if slugs is None:
         removed += _remove(path for path in _partial_files(repository) if _is_older(path, now, DAY))
     quarantines = [*(repository / "objects").glob(f"{PREFIX}*")]
@@ -67,6 +73,19 @@ def sweep(
             if not quarantine.exists():
                 removed.append(quarantine)
     return removed
+
+
+def _remove_packing_files(repository: Path, now: float) -> list[Path]:
+    """Remove the files of a git that was killed while it rewrote packed-refs."""
+    paths = [repository / name for name in _PACKING_FILES]
+    with packed_refs_guard.idle(repository) as idle:
+        if idle is None:
+            return []
+        limit = MINUTE if idle.was_killed else HOUR
+        removed = _remove(path for path in paths if _is_older(path, now, limit))
+        if idle.was_killed and not any(path.exists() for path in paths):
+            idle.forget()
+        return removed
 
 
 def _locks(repository: Path, slugs: Collection[str] | None) -> Iterator[Path]:

@@ -21,6 +21,7 @@ from typing import Final
 
 from gitstore import names
 from gitstore.errors import BusyError, GitstoreError
+from gitstore.git import packed_refs_guard
 from gitstore.git.objects import Objects
 from gitstore.git.process import FRUGAL, command, environment
 from gitstore.git.quarantine import references
@@ -96,7 +97,8 @@ def refs_due(repository: Path, now: float) -> bool:
 
 def pack_refs(repository: Path) -> None:
     """Move all loose refs into packed-refs, beside writers. Raises `busy`."""
-    _run(repository, "pack-refs", "--all", "--prune")
+    child = packed_refs_guard.run(repository, "pack-refs", "--all", "--prune", config=_SETTINGS)
+    _checked(child, "pack-refs")
     (repository / _REFS_STAMP).touch()
 
 
@@ -245,7 +247,12 @@ def _run(repository: Path, *arguments: str, stdin: bytes = b"") -> bytes:
         check=False,
         env=environment(),
     )
+    return _checked(child, arguments[0])
+
+
+def _checked(child: subprocess.CompletedProcess[bytes], name: str) -> bytes:
+    """Return the output of the git command `name`; raise `busy` if it failed."""
     if child.returncode:
         reason = child.stderr.decode("utf-8", "replace").strip()[:500]
-        raise BusyError(f"git {arguments[0]} failed: {reason}")
+        raise BusyError(f"git {name} failed: {reason}")
     return child.stdout

@@ -139,10 +139,11 @@ def repair_packed_refs(repository: Path, label: str) -> Path | None:
 
     Requires `UnitOfWork.maintenance`. Raises `FileLocked` if git holds the file.
     """
-    data = _read(repository)
-    if (sound := _sound_lines(data)) == data:
-        return None
     with GitFile(os.fspath(repository / "packed-refs"), "wb") as file:
+        data = _read(repository)  # under the lock: git may have rewritten it
+        if (sound := _sound_lines(data)) == data:
+            file.abort()
+            return None
         copy = repository / f"packed-refs.damaged-{label}"
         copy.write_bytes(data)
         file.write(sound)

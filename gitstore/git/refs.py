@@ -16,7 +16,6 @@ import errno
 import os
 import re
 import stat
-import subprocess
 import time
 from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
@@ -28,10 +27,10 @@ from typing import Final
 from gitstore import names
 from gitstore.budget import spending
 from gitstore.errors import BusyError, GitstoreError, IntegrityError
+from gitstore.git import packed_refs_guard
 from gitstore.git.files import fsync_folder, make_folders, open_folder, read_file, sync_all
 from gitstore.git.lock_file import SUFFIX, LockFile, open_folders
 from gitstore.git.packed_refs import PackedRefs
-from gitstore.git.process import command, environment
 
 _OID = re.compile(rb"[0-9a-f]{40}")
 # Linux can refer to a folder without opening it, which a network file system does at each of its servers.
@@ -365,12 +364,11 @@ class WritableRefs(Refs):
         Delegated to git: deleting a packed ref means rewriting packed-refs under its lock.
         """
         self.invalidate()
-        child = subprocess.run(
-            command(self._folder, "update-ref", "--no-deref", "-d", os.fsdecode(name), old.decode()),
-            capture_output=True,
-            check=False,
-            env=environment(),
-        )
+        try:
+            arguments = ("update-ref", "--no-deref", "-d", os.fsdecode(name), old.decode())
+            child = packed_refs_guard.run(self._folder, *arguments)
+        except BusyError:
+            return False
         if child.returncode == 0:
             with suppress(FileNotFoundError):  # git removes a folder that it emptied
                 fsync_folder(self._path(name).parent)

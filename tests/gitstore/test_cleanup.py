@@ -12,9 +12,12 @@ from contextlib import nullcontext
 from pathlib import Path
 from uuid import UUID
 
+import psutil
 import pytest
 
-from gitstore.git.cleanup import DAY, MINUTE, MOMENT, sweep
+from gitstore.errors import BusyError
+from gitstore.git.cleanup import DAY, HOUR, MINUTE, MOMENT, sweep
+from gitstore.git.maintenance import pack_refs
 from gitstore.git.quarantine import PREFIX, quarantine
 from gitstore.git.unpacking import ALIVE, prefix
 from gitstore.repository import Repository
@@ -92,8 +95,8 @@ def test_a_lock_file_created_meanwhile_is_another_one(bare: Path) -> None:
 
 
 def test_files_of_git_are_removed_by_age(bare: Path) -> None:
-    """Lock files of git after a minute, partial objects and packs after a day."""
-    top = {"packed-refs.lock", "HEAD.lock", "config.lock"}
+    """Lock files of git after a minute, those of packed-refs after an hour, partial files after a day."""
+    top, packing = {"HEAD.lock", "config.lock"}, {"packed-refs.lock", "packed-refs.new"}
     half = {
         "objects/pack/tmp_pack_x",
         "objects/pack/.tmp-1-pack-2.idx",
@@ -103,10 +106,93 @@ def test_files_of_git_are_removed_by_age(bare: Path) -> None:
         "objects/pack/pack-2.idx",
         "objects/pack/pack-2.rev",
     }
-    leave(bare, *top, *half, "objects/pack/pack-3.pack", "objects/pack/pack-3.idx")
+    leave(bare, *top, *packing, *half, "objects/pack/pack-3.pack", "objects/pack/pack-3.idx")
     assert swept(bare) == set()
     assert swept(bare, later=MINUTE) == top
+    assert swept(bare, later=HOUR) == packing
     assert swept(bare, later=DAY) == half
+
+
+class Packing:
+    """A process that packs refs, stopped while its git holds packed-refs.lock."""
+
+    _PACKING = (
+        "import sys; from pathlib import Path; from gitstore.git.maintenance import pack_refs\n"
+        "pack_refs(Path(sys.argv[1]))"
+    )
+
+    def __init__(self, bare: Path) -> None:
+        lock = bare / "packed-refs.lock"
+        for _ in range(50):
+            self.parent = psutil.Popen([sys.executable, "-c", self._PACKING, str(bare)])
+            while not (children := self.parent.children()):
+                pass
+            (self.git,) = children
+            while not lock.exists() and self.git.is_running() and self.git.status() != psutil.STATUS_ZOMBIE:
+                pass
+            self.git.suspend()
+            if lock.exists():
+                return
+            self.git.resume()
+            self.parent.wait()
+            make_refs(bare, "again")
+        raise AssertionError("git was never found with its lock")
+
+    def end(self) -> None:
+        """Let it go on, and wait until it is done."""
+        self.git.resume()
+        psutil.wait_procs([self.git, self.parent])
+
+
+def make_refs(bare: Path, slug: str, count: int = 2000) -> set[str]:
+    """Write loose tags."""
+    oid = subprocess.check_output(
+        ["git", "-C", str(bare), "hash-object", "-w", "--stdin"], input=b""
+    ).decode()
+    names = [f"refs/tags/{slug}/v{number}" for number in range(1, count + 1)]
+    leave(bare, *names)
+    for name in names:
+        (bare / name).write_text(oid)
+    return set(names)
+
+
+def refs_of(bare: Path) -> set[str]:
+    listed = subprocess.check_output(["git", "-C", str(bare), "for-each-ref", "--format=%(refname)"])
+    return set(listed.decode().split())
+
+
+def test_the_lock_of_a_pack_of_refs_is_kept_while_its_git_lives(bare: Path) -> None:
+    """However long it takes, and although gitstore's process was killed: other refs would be lost.
+
+    Those that a second pack had removed the files of would be missing from what the first one writes. No lock
+    file of a ref is removed either: git may be about to delete the ref's file.
+    """
+    made = make_refs(bare, "a")
+    packing = Packing(bare)
+    packing.parent.kill()
+    packing.parent.wait()
+    made |= make_refs(bare, "b", 5)
+    leave(bare, LOCKS[0])
+    assert swept(bare, later=HOUR) == set()
+    with pytest.raises(BusyError, match=r"packed-refs\.lock"):
+        pack_refs(bare)
+    packing.end()
+    assert swept(bare) == {LOCKS[0]}
+    pack_refs(bare)
+    assert refs_of(bare) >= made
+
+
+def test_the_lock_of_a_killed_pack_of_refs_is_removed_after_a_minute(bare: Path) -> None:
+    made = make_refs(bare, "a")
+    packing = Packing(bare)
+    packing.git.kill()
+    packing.end()
+    assert swept(bare) == set()
+    assert "packed-refs.lock" in swept(bare, later=MINUTE)
+    pack_refs(bare)
+    assert refs_of(bare) >= made
+    leave(bare, "packed-refs.lock")
+    assert swept(bare, later=MINUTE) == set(), "this one is not gitstore's"
 
 
 def test_a_quarantine_is_removed_after_its_process_ended(bare: Path) -> None:
@@ -154,5 +240,5 @@ def test_a_folder_in_which_a_small_pack_was_checked_is_removed(bare: Path, tempo
 
 
 def test_a_clock_set_back_makes_no_file_old(bare: Path) -> None:
-    leave(bare, "packed-refs.lock")
+    leave(bare, "HEAD.lock", "packed-refs.lock")
     assert swept(bare, later=-DAY) == set()

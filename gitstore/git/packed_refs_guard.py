@@ -1,0 +1,78 @@
+"""The guard of packed-refs.lock: which of gitstore's processes may hold git's lock of packed-refs.
+
+git's lock file does not identify its owner, and packing refs takes minutes on a slow volume. If the lock is
+removed meanwhile, a second process packs the refs written since and deletes their files, and the first one
+then puts back a packed-refs without them: they are lost. Therefore each git that may take the lock inherits
+a flock(2), which lasts until the last process that has it ends, and a sweep takes it exclusively.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import subprocess
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Final
+
+from gitstore.errors import BusyError
+from gitstore.git.process import command, environment
+from gitstore.system import try_lock, wait_until
+
+_FILE: Final = "gitstore-packed-refs"
+_RUNNING: Final = b"r"  # content of the file, unless every run so far has ended by itself
+_PATIENCE: Final = 3.0  # seconds; a sweep holds the guard for milliseconds
+
+
+def run(
+    repository: Path, *arguments: str, config: Mapping[str, str] | None = None
+) -> subprocess.CompletedProcess[bytes]:
+    """Run a git command that may rewrite packed-refs, under the guard. Raises `busy` during a long sweep."""
+    handle = _open(repository)
+    try:
+        if not wait_until(partial(try_lock, handle, fcntl.LOCK_SH), _PATIENCE):
+            raise BusyError("files that killed processes left are being removed: try again")
+        os.pwrite(handle, _RUNNING, 0)
+        child = subprocess.run(
+            command(repository, *arguments, config=config),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            check=False,
+            env=environment(),
+            pass_fds=[handle],
+        )
+        ended = child.returncode >= 0  # otherwise a signal ended it, and its lock files remain
+        if ended and try_lock(handle):  # no other run is in progress
+            os.ftruncate(handle, 0)
+        return child
+    finally:
+        os.close(handle)
+
+
+class Idle:
+    """What a sweep knows while no git of gitstore may hold packed-refs.lock."""
+
+    def __init__(self, handle: int) -> None:
+        self._handle = handle
+        self.was_killed = os.pread(handle, 1, 0) != b""
+        """Whether a run was killed, so that a lock of packed-refs may be its leftover."""
+
+    def forget(self) -> None:
+        """Record that the killed run has left nothing any more."""
+        os.ftruncate(self._handle, 0)
+
+
+@contextmanager
+def idle(repository: Path) -> Iterator[Idle | None]:
+    """Keep runs from beginning within the block. Yield None if one is in progress."""
+    handle = _open(repository)
+    try:
+        yield Idle(handle) if try_lock(handle) else None
+    finally:
+        os.close(handle)
+
+
+def _open(repository: Path) -> int:
+    return os.open(repository / _FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
