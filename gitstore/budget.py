@@ -64,6 +64,18 @@ def lift() -> None:
     _current.set(None)
 
 
+@contextmanager
+def kept() -> Iterator[None]:
+    """Keep the budget as it was before the block, which may lift it, and do not count the block."""
+    budget, begun = _current.get(), time.thread_time()
+    try:
+        yield
+    finally:
+        if budget is not None:
+            budget.end += time.thread_time() - begun
+            _current.set(budget)
+
+
 Part = Literal["database", "git", "parse", "queue"]
 """Waiting for Postgres, reading and writing Git, parsing definitions, waiting for a turn."""
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from gitstore import names
 from gitstore.errors import Code, ConflictError, GitstoreError, ObjectsMissingError, RenamedError
@@ -70,15 +70,15 @@ class PushFacts(RepositoryFacts):
         self._broken: dict[bytes, GitstoreError] = {}
         self._surveyed: set[bytes] = set()
 
-    def survey(self, tip: bytes | None) -> None:
-        """Check the objects that `tip` needs, before any lock is taken."""
-        if tip is None or tip in self._surveyed:
-            return
-        self._surveyed.add(tip)
-        try:
-            self._held.check(tip)
-        except GitstoreError as error:
-            self._broken[tip] = in_a_shallow_clone(error) if self._shallow else error
+    def survey(self, commands: Iterable[Command]) -> None:
+        """Check the objects that `commands` need, before any lock is taken."""
+        for tip in {command.new: None for command in commands}:
+            if tip is not None and tip not in self._surveyed:
+                self._surveyed.add(tip)
+                try:
+                    self._held.check(tip)
+                except GitstoreError as error:
+                    self._broken[tip] = in_a_shallow_clone(error) if self._shallow else error
 
     def peel(self, oid: bytes) -> tuple[bytes, bytes | None]:
         self._check(oid)
@@ -93,6 +93,10 @@ class PushFacts(RepositoryFacts):
         if (commit, slug) not in self._definitions:
             self._definitions[commit, slug] = super().definition(commit, slug)
         return self._definitions[commit, slug]
+
+    def forget_definitions(self) -> None:
+        """Release the parsed definitions; what follows needs others."""
+        self._definitions.clear()
 
     def _check(self, oid: bytes) -> None:
         if oid in self._broken:

@@ -5,22 +5,30 @@ Most tests make slices small rather than pushes large; `-m soak` pushes the full
 
 from __future__ import annotations
 
+import errno
 import threading
 import time
 from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, closing, contextmanager
 from functools import partial
+from io import BytesIO
 from pathlib import Path
 
 import pytest
 from dulwich.objects import Commit
+from dulwich.protocol import pkt_line
 
-from gitstore import ledger, names
+from gitstore import budget, ledger, names
+from gitstore.changes import Authorship, Prepared
 from gitstore.drafts import Content
 from gitstore.errors import Code, GitstoreError, UnavailableError
 from gitstore.git.cleanup import sweep
-from gitstore.model import LedgerEntry
+from gitstore.git.objects import WritableObjects
+from gitstore.model import Definition, LedgerEntry
+from gitstore.policy_facts import RepositoryFacts
+from gitstore.push.receive import Receiver
+from gitstore.push.report import PushReport
 from gitstore.store import Store
 from sync import rows
 from sync.integrity import verify
@@ -28,7 +36,7 @@ from sync.reconcile import reconcile
 from sync.unit_of_work import MirrorUnitOfWork
 from tests.sync.conftest import House
 from tests.sync.kill_points import Killer
-from tests.sync.large_push import LargePush, push
+from tests.sync.large_push import ANN, LargePush, push
 
 MANY = [f"w-{number:04}" for number in range(130)]
 
@@ -42,6 +50,7 @@ def tmp_path(ram_path: Path) -> Path:
 def small_slices(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("gitstore.push.request.MOST_WORKFLOWS", 4)
     monkeypatch.setattr("gitstore.push.request.MOST_COMMANDS", 8)
+    monkeypatch.setattr("gitstore.push.writer._TOGETHER", 2)
 
 
 class Watched:
@@ -209,6 +218,83 @@ def test_a_fault_between_slices_leaves_the_finished_ones_and_is_the_reason_of_th
     assert list(house.store.refs.below(names.DRAFTS)) == [names.draft(slug) for slug in MANY[:8]]
     house.store.unit_of_work = house.writes
     assert set(push(house.store, request).values()) == {"ok"}
+    check_sound(house)
+
+
+def test_what_names_no_workflow_or_is_named_twice_is_refused_beside_slices(
+    house: House, small_slices: None
+) -> None:
+    large = LargePush().drafts(MANY[:20])
+    large.put(b"refs/heads/main", large.commit("other"))
+    twice = names.draft(MANY[3])
+    line = pkt_line(b" ".join((*large.refs[twice], twice)))
+    results = push(house.store, large.request().replace(line, line + line))
+    assert results.pop("refs/heads/main") == "ref_not_accepted"
+    assert results.pop(draft_of(MANY[3])) == "ref_not_accepted"
+    assert set(results.values()) == {"ok"}
+    assert len(results) == 19
+    check_sound(house)
+
+
+def spin(seconds: float) -> None:
+    until = time.thread_time() + seconds
+    while time.thread_time() < until:
+        pass
+
+
+def test_all_slices_share_the_budget_of_the_request(
+    house: House, small_slices: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A write lifts it for itself, is not counted, and is complete; what is then too much is refused."""
+    read = RepositoryFacts.definition
+
+    def slow(facts: RepositoryFacts, commit: bytes, slug: str) -> Definition:
+        spin(0.1)
+        return read(facts, commit, slug)
+
+    monkeypatch.setattr(RepositoryFacts, "definition", slow)
+    monkeypatch.setattr(budget, "_EVERY", 1)
+    house.store.unit_of_work = Watched(house.writes, lambda _: spin(1))
+    with budget.limited(1.5):
+        results = push(house.store, LargePush().drafts(MANY[:40]).request())
+    found = [results[draft_of(slug)] for slug in MANY[:40]]
+    accepted = found.count("ok")
+    assert 8 <= accepted <= 15
+    assert found == ["ok"] * accepted + ["too_large"] * (40 - accepted)
+    check_sound(house)
+
+
+def test_a_full_disk_between_slices_leaves_the_finished_ones(
+    house: House, small_slices: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also when it is found before the locks of the next slices are taken."""
+    write, calls = Prepared.write, iter(range(9))
+
+    def full(prepared: Prepared, objects: WritableObjects) -> None:
+        if next(calls) == 1:
+            raise OSError(errno.ENOSPC, "full")
+        write(prepared, objects)
+
+    monkeypatch.setattr(Prepared, "write", full)
+    results = push(house.store, LargePush().drafts(MANY[:20]).request())
+    assert [results[draft_of(slug)] for slug in MANY[:20]] == ["ok"] * 8 + ["unavailable"] * 12
+    check_sound(house)
+
+
+def test_the_changes_of_the_first_versions_of_a_push_are_summarized(
+    house: House, small_slices: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The definitions of the others are not kept, which would take much memory."""
+    monkeypatch.setattr("gitstore.push.writer._WITH_CONTENT", 5)
+    large = LargePush()
+    large.versions("a", 12)
+    report = PushReport(lambda *_: "http://x/")
+    receiver = Receiver(house.store, Authorship(ANN, house.store.clock()), lambda *_: None, report)
+    receipt = receiver.receive(BytesIO(large.request()).read)
+    assert [verdict.refusal for verdict in receipt.verdicts] == [None] * 12
+    assert [bool(v.definition and v.definition.value) for v in receipt.verdicts] == [True] * 5 + [False] * 7
+    assert [line for line in report.lines if "label" in line] == report.lines[1:5]
+    assert report.lines[11] == "published a v12: http://x/"
     check_sound(house)
 
 
