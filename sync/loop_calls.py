@@ -130,6 +130,8 @@ class _Link:
         self._lost = lost
         self._answer: asyncio.Future[PGresult] | None = None
         self._result: PGresult | None = None  # of what was asked last
+        self._due = 0.0
+        self._timer: asyncio.TimerHandle | None = None
         self._socket = self._pgconn.socket
         loop.add_reader(self._socket, self._receive)
 
@@ -141,12 +143,23 @@ class _Link:
             raise psycopg.OperationalError("the server does not read")
         answer: asyncio.Future[PGresult] = self._loop.create_future()
         self._answer = answer
-        late = self._loop.call_later(_SECONDS, self._fail, psycopg.OperationalError("no answer in time"))
+        self._due = self._loop.time() + _SECONDS
+        if self._timer is None:
+            self._timer = self._loop.call_at(self._due, self._check_due)
         try:
             return await answer
         finally:
-            late.cancel()
             self._answer = None
+
+    def _check_due(self) -> None:
+        """Fail the call in progress if it is late; else check again when it is, not with a timer a call."""
+        self._timer = None
+        if self._answer is None:
+            return
+        if self._loop.time() < self._due:
+            self._timer = self._loop.call_at(self._due, self._check_due)
+        else:
+            self._fail(psycopg.OperationalError("no answer in time"))
 
     def _receive(self) -> None:
         try:
@@ -174,6 +187,8 @@ class _Link:
 
     def close(self) -> None:
         self._fail_quietly()
+        if self._timer is not None:
+            self._timer.cancel()
         self._loop.remove_reader(self._socket)
         self._connection.close()
 

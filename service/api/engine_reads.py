@@ -189,7 +189,7 @@ def _json(row: ReadVersion, known: str, services: Services) -> Answer | None:
     if not http.matches(known, etag):
         if row.text is None:
             return None
-        body = versions.json_of(row, services, Problems()).encode()
+        body = versions.json_of(row, services, Problems())
     return Answer(body, http.JSON, (("Cache-Control", http.CHANGING), ("ETag", etag), *_deprecation(row)))
 
 

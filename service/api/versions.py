@@ -11,6 +11,7 @@ from uuid import UUID
 
 from flask import Response, request
 from pydantic import AfterValidator, Field, WithJsonSchema
+from pydantic_core import to_json
 
 from gitstore.definition.document import describe, is_bytes_only
 from gitstore.definition.quoting import clip
@@ -131,10 +132,10 @@ class Version(http.Answer):
         return cls.model_construct(**cls.fields_of(row, **cls.names(row, caller), author=author, **values))
 
     @classmethod
-    def listed(cls, row: catalog.Version, caller: Caller | Backend) -> dict[str, Any]:
-        """Return the fields of a version in a list."""
+    def fields(cls, row: catalog.Version, caller: Caller | Backend, **values: Any) -> dict[str, Any]:
+        """Return the fields of `of`, which take less time than a model."""
         author = {"name": row.author_name, "email": row.author_email}
-        return cls.fields_of(row, **cls.names(row, caller), author=author)
+        return cls.fields_of(row, **cls.names(row, caller), author=author, **values)
 
     @staticmethod
     def names(row: catalog.Version, caller: Caller | Backend) -> dict[str, Any]:
@@ -187,7 +188,7 @@ def page_of(
 ) -> tuple[bytes, str | None]:
     """Return a page of a history as JSON, and its Link header; `query` is that of the request."""
     path = f"/workflows/{rows[0].slug}/versions" if rows else ""  # an empty page has no next
-    listed = [Version.listed(row, caller) for row in rows]
+    listed = [Version.fields(row, caller) for row in rows]
     return http.page_of(caller, VersionPage, path, place, query, versions=listed)
 
 
@@ -245,10 +246,10 @@ def read_definition(path: VersionPath, query: ReadQuery) -> Response:
     return http.answer_bytes(text + "\n", http.JSON, **headers)
 
 
-def json_of(row: catalog.StoredVersion, caller: Caller | Backend, problems: Problems) -> str:
+def json_of(row: catalog.StoredVersion, caller: Caller | Backend, problems: Problems) -> bytes:
     """Return a FullVersion as JSON, without a parse of its definition."""
-    judged = JudgedVersion.of(row, caller, **http.problems_of(problems)).model_dump_json()
-    return f'{judged[:-1]},"definition":{row.text or "null"}}}\n'
+    judged = to_json(JudgedVersion.fields(row, caller, **http.problems_of(problems)))
+    return b'%b,"definition":%b}\n' % (judged[:-1], (row.text or "null").encode())
 
 
 def deprecation(row: catalog.Version) -> dict[str, str]:

@@ -15,6 +15,7 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping, MutableMappi
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import Context
 from dataclasses import dataclass
+from functools import cached_property
 from typing import IO, TYPE_CHECKING, Any, Final, TypeVar
 from urllib.parse import unquote_to_bytes, urlsplit
 
@@ -113,10 +114,11 @@ class Bridge:
     async def _read_body(self, environ: WSGIEnvironment, body: _Body) -> None:
         length = int(environ.get("CONTENT_LENGTH") or 0)
         chunked = environ.pop("HTTP_TRANSFER_ENCODING", None) is not None
-        environ["wsgi.input"] = body.file
         if not length and not chunked:
+            environ["wsgi.input"] = io.BytesIO()
             body.whole = True
             return
+        environ["wsgi.input"] = body.file
         allowance: Allowance | None = Allowance(FREE)
         if length > FREE or (chunked and not await body.fits(FREE)):
             allowance = await self._run(Context(), lambda: self._admit(environ))
@@ -134,6 +136,7 @@ class Bridge:
         answer = await answering if answering is not None else None
         if answer is None:
             return False
+        connection.cork()
         try:
             await send({"type": "http.response.start", "status": answer.status, "headers": answer.headers})
             await _send_part(answer.body, connection, send, last=True)
@@ -147,6 +150,7 @@ class Bridge:
         answer, context = _Answer(self._app, environ), Context()
         part, last = await self._run(context, answer.start)
         headers = [*answer.headers, _CLOSE] if close else answer.headers
+        connection.cork()
         try:
             await send({"type": "http.response.start", "status": answer.status, "headers": headers})
             while not connection.lost:
@@ -169,6 +173,7 @@ async def _send_part(part: bytes, connection: Connection, send: Send, *, last: b
         more = not last or end < len(part)
         piece = part[start:end] if len(part) > _STEP else part
         await send({"type": "http.response.body", "body": piece, "more_body": more})
+        connection.uncork()
         if more:
             await connection.sent(len(part) if last else _STREAM)
             if connection.lost:
@@ -187,9 +192,12 @@ class _Body:
     def __init__(self, connection: Connection, receive: Receive) -> None:
         self._connection = connection
         self._receive = receive
-        self.file: IO[bytes] = tempfile.SpooledTemporaryFile(_IN_MEMORY)  # noqa: SIM115 - closed by the bridge
         self.size = 0
         self.whole = False
+
+    @cached_property
+    def file(self) -> IO[bytes]:
+        return tempfile.SpooledTemporaryFile(_IN_MEMORY)  # closed by the bridge
 
     async def fits(self, size: int) -> bool:
         """Read until more than `size` bytes have arrived, or the end. Return whether the end was reached."""
@@ -221,7 +229,8 @@ class _Body:
         return message
 
     def close(self) -> None:
-        self.file.close()
+        if "file" in self.__dict__:
+            self.file.close()
 
 
 class _Refused(io.RawIOBase):

@@ -128,7 +128,8 @@ class Connection(asyncio.Protocol):
         self._transport = cast(asyncio.Transport, transport)
         self._transport.set_write_buffer_limits(high=_BUFFER)
         self.address = tuple(transport.get_extra_info("peername", ())[:2])
-        self._inner.connection_made(cast(asyncio.Transport, _Lingering(self._transport, self._close)))
+        self._output = _Output(self._transport, self._close)
+        self._inner.connection_made(cast(asyncio.Transport, self._output))
         self._connections.opened(self)
 
     def data_received(self, data: bytes) -> None:
@@ -183,8 +184,19 @@ class Connection(asyncio.Protocol):
         self._whole = whole
         self._connections.work(self)
 
+    def cork(self) -> None:
+        """Hold what is written until `uncork`, or the end of the request, and send it as one piece.
+
+        uvicorn writes the head and the body of an answer apart, and each is a system call and a packet.
+        """
+        self._output.cork()
+
+    def uncork(self) -> None:
+        self._output.uncork()
+
     def end(self) -> None:
         """Record that the answer is complete."""
+        self.uncork()
         self._in_request, self._has_target, self._head = False, False, 0
         self._allow_for_unread()
         if not self.lost:
@@ -243,15 +255,25 @@ class Connection(asyncio.Protocol):
         self._transport.resume_reading()
 
 
-class _Lingering:
-    """`transport` with another way of closing."""
+class _Output:
+    """`transport` with another way of closing, and of writing while it is corked."""
 
     def __init__(self, transport: asyncio.Transport, close: Callable[[], None]) -> None:
         self._transport = transport
         self._close = close
         self._closing = False
+        self._held: list[bytes | bytearray | memoryview] | None = None
+
+    def cork(self) -> None:
+        self._held = []
+
+    def uncork(self) -> None:
+        held, self._held = self._held, None
+        if held:
+            self.write(b"".join(held))
 
     def close(self) -> None:
+        self.uncork()
         self._closing = True
         self._close()
 
@@ -259,7 +281,9 @@ class _Lingering:
         return self._closing or self._transport.is_closing()
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
-        if data:
+        if self._held is not None:
+            self._held.append(data)
+        elif data:
             self._transport.write(data)
 
     def __getattr__(self, name: str) -> Any:
