@@ -97,9 +97,11 @@ def refs_due(repository: Path, now: float) -> bool:
 
 def pack_refs(repository: Path) -> None:
     """Move all loose refs into packed-refs, beside writers. Raises `busy`."""
+    stamp = repository / _REFS_STAMP
+    stamp.touch()  # so that no other node of the volume begins, too
     child = packed_refs_guard.run(repository, "pack-refs", "--all", "--prune", config=_SETTINGS)
     _checked(child, "pack-refs")
-    (repository / _REFS_STAMP).touch()
+    stamp.touch()
 
 
 def collect(
