@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from typing import Final, Generic, LiteralString, Protocol, TypeVar
 from uuid import UUID
 
-from gitstore.errors import GitstoreError
+from gitstore.errors import BusyError, GitstoreError
 from sync.db import Database
 from sync.notifications import listen
 
@@ -90,9 +90,10 @@ class Loop(ABC):
         """Call `tick` until `stop` is set.
 
         If a tick fails, for example without the database, the first error is reported, and the next tick
-        follows after a pause that grows.
+        follows after a pause that grows. `busy`, a conflict of locks that mostly lasts a moment, is reported
+        if the next tick fails, too.
         """
-        failures = 0
+        failures, reported = 0, False
         while True:
             self._wake.clear()
             if self._stop.is_set():
@@ -101,14 +102,15 @@ class Loop(ABC):
             try:
                 pause = self.tick()
             except GitstoreError as error:
-                if not failures:
+                if not reported and (failures or not isinstance(error, BusyError)):
                     self._report(error)
+                    reported = True
                 pause = _PAUSES[min(failures, len(_PAUSES) - 1)]
                 failures += 1
             else:
-                if failures:
+                if reported:
                     self.recovered()
-                failures = 0
+                failures, reported = 0, False
             self._wait(pause)
             self._stop.wait(max(started + _MIN_INTERVAL - time.monotonic(), 0.0))
 
