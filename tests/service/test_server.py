@@ -290,6 +290,14 @@ def test_unread_answers_are_bounded(client: Client, monkeypatch: pytest.MonkeyPa
         assert len(rest(held[-1])) > whole
 
 
+def test_a_short_answer_arrives_as_one_piece(client: Client) -> None:
+    """Head and body are one system call, and one packet."""
+    with client.open() as connection:
+        for number in range(20):
+            connection.sendall(request(f"GET /{number}", close=False).encode())
+            assert connection.recv(65_536).endswith(b"\r\n\r\n/%d" % number)
+
+
 def test_requests_may_be_pipelined(client: Client) -> None:
     sent = request("GET /a", close=False) + request("GET /b", close=False) + request("GET /c")
     answer = client.send(sent)
