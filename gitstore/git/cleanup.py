@@ -2,9 +2,9 @@
 
 A lock file does not identify its owner, so it is removed only if it cannot have one: every gitstore writer
 holds the shared writer lock (gitstore/unit_of_work.py) until it ends or dies, and the sweep waits for the
-exclusive one. A git that gitstore runs to pack or delete refs holds the guard of packed-refs instead, and
-beside it no lock file of a ref is removed. A quarantine has a lock file of its own, since a push fills it
-before it writes. Files of a manually run git have no such lock and are judged by age.
+exclusive one. A git that gitstore runs to pack or delete refs holds the guard of packed-refs instead. A
+quarantine has a lock file of its own, since a push fills it before it writes. Files of a manually run git
+have no such lock and are judged by age.
 """
 
 from __future__ import annotations
@@ -28,9 +28,10 @@ from gitstore.system import try_lock
 MOMENT: Final = 1.0
 """Seconds: the most by which a git child process outlives the writer that started it."""
 MINUTE: Final = 60.0
-"""Seconds that a manually run git may hold HEAD or the configuration, and a killed run packed-refs."""
-HOUR: Final = 3600.0
-"""Seconds that a manually run git may hold packed-refs: without the lock, it would undo other writes."""
+"""Seconds that a manually run git may hold HEAD or the configuration, and one that packs refs, a ref."""
+QUARTER: Final = 900.0
+"""Seconds that a git may hold packed-refs without the guard: one that was run manually, or whose machine is
+cut off from the volume. Without its lock, it would undo what others write."""
 DAY: Final = 86_400.0
 """Seconds after which even a file of a slow repack is considered abandoned."""
 
@@ -56,12 +57,15 @@ def sweep(
     if locks := _with_inodes(_locks(repository, slugs)):
         sleep(MOMENT)
         if stale := locks & _with_inodes(path for path, _ in locks):
-            with hold(), packed_refs_guard.idle(repository) as idle:
-                if idle is not None:
-                    # All writers have left, so the lock files that remain have no owner.
-                    removed += _remove(path for path, _ in stale & _with_inodes(path for path, _ in stale))
+            with hold(), packed_refs_guard.idle(repository) as is_idle:
+                # All writers have left, so the lock files that remain have no owner. But git that packs refs
+                # locks one at a time to delete its file, and without the lock another writer may change it.
+                ownerless = stale & _with_inodes(path for path, _ in stale)
+                removed += _remove(path for path, _ in ownerless if is_idle or _is_older(path, now, MINUTE))
     removed += _remove(path for name in _GIT_FILES if _is_older(path := repository / name, now, MINUTE))
-    removed += _remove_packing_files(repository, now)
+    if packing := [path for name in _PACKING_FILES if _is_older(path := repository / name, now, QUARTER)]:
+        with packed_refs_guard.idle(repository) as is_idle:
+            removed += _remove(path for path in packing if is_idle and _is_older(path, now, QUARTER))
     if slugs is None:
         removed += _remove(path for path in _partial_files(repository) if _is_older(path, now, DAY))
     quarantines = [*(repository / "objects").glob(f"{PREFIX}*")]
@@ -73,19 +77,6 @@ def sweep(
             if not quarantine.exists():
                 removed.append(quarantine)
     return removed
-
-
-def _remove_packing_files(repository: Path, now: float) -> list[Path]:
-    """Remove the files of a git that was killed while it rewrote packed-refs."""
-    paths = [repository / name for name in _PACKING_FILES]
-    with packed_refs_guard.idle(repository) as idle:
-        if idle is None:
-            return []
-        limit = MINUTE if idle.was_killed else HOUR
-        removed = _remove(path for path in paths if _is_older(path, now, limit))
-        if idle.was_killed and not any(path.exists() for path in paths):
-            idle.forget()
-        return removed
 
 
 def _locks(repository: Path, slugs: Collection[str] | None) -> Iterator[Path]:

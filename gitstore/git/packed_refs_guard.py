@@ -22,7 +22,6 @@ from gitstore.git.process import command, environment
 from gitstore.system import try_lock, wait_until
 
 _FILE: Final = "gitstore-packed-refs"
-_RUNNING: Final = b"r"  # content of the file, unless every run so far has ended by itself
 _PATIENCE: Final = 3.0  # seconds; a sweep holds the guard for milliseconds
 
 
@@ -34,8 +33,7 @@ def run(
     try:
         if not wait_until(partial(try_lock, handle, fcntl.LOCK_SH), _PATIENCE):
             raise BusyError("files that killed processes left are being removed: try again")
-        os.pwrite(handle, _RUNNING, 0)
-        child = subprocess.run(
+        return subprocess.run(
             command(repository, *arguments, config=config),
             stdin=subprocess.DEVNULL,
             capture_output=True,
@@ -43,33 +41,16 @@ def run(
             env=environment(),
             pass_fds=[handle],
         )
-        ended = child.returncode >= 0  # otherwise a signal ended it, and its lock files remain
-        if ended and try_lock(handle):  # no other run is in progress
-            os.ftruncate(handle, 0)
-        return child
     finally:
         os.close(handle)
 
 
-class Idle:
-    """What a sweep knows while no git of gitstore may hold packed-refs.lock."""
-
-    def __init__(self, handle: int) -> None:
-        self._handle = handle
-        self.was_killed = os.pread(handle, 1, 0) != b""
-        """Whether a run was killed, so that a lock of packed-refs may be its leftover."""
-
-    def forget(self) -> None:
-        """Record that the killed run has left nothing any more."""
-        os.ftruncate(self._handle, 0)
-
-
 @contextmanager
-def idle(repository: Path) -> Iterator[Idle | None]:
-    """Keep runs from beginning within the block. Yield None if one is in progress."""
+def idle(repository: Path) -> Iterator[bool]:
+    """Keep runs from beginning within the block. Yield False if one is in progress."""
     handle = _open(repository)
     try:
-        yield Idle(handle) if try_lock(handle) else None
+        yield try_lock(handle)
     finally:
         os.close(handle)
 
