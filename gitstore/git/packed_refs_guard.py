@@ -1,9 +1,10 @@
-"""The guard of packed-refs.lock: which of gitstore's processes may hold git's lock of packed-refs.
+"""Guard of packed-refs.lock, git's lock of the file packed-refs.
 
-git's lock file does not identify its owner, and packing refs takes minutes on a slow volume. If the lock is
-removed meanwhile, a second process packs the refs written since and deletes their files, and the first one
-then puts back a packed-refs without them: they are lost. Therefore each git that may take the lock inherits
-a flock(2), which lasts until the last process that has it ends, and a sweep takes it exclusively.
+git's lock file does not identify its owner, and packing refs can take minutes on a slow volume. If the lock
+is removed while its owner lives, a second git packs the refs written since and deletes their files; the
+first one then replaces packed-refs by a file without them, and they are lost. Therefore each git that may
+take the lock inherits a shared flock(2), which lasts until the last process that has it ends, and a sweep
+removes the lock file only while it holds that flock exclusively.
 """
 
 from __future__ import annotations
