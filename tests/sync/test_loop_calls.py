@@ -87,11 +87,13 @@ def test_connections_that_were_closed_while_idle_are_replaced(database: Database
 def test_a_server_that_does_not_answer_is_unavailable(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Also for the calls that wait for a connection."""
-    monkeypatch.setattr(loop_calls, "_SECONDS", 0.2)
-    sleeping = "select 1, pg_sleep(1)::text || $1 || $2"
+    """Also for the calls that wait for a connection, and on one whose calls before were answered."""
+    monkeypatch.setattr(loop_calls, "_SECONDS", 0.3)
+    sleeping = "select 1, pg_sleep(2)::text || $1 || $2"
 
     async def work(calls: LoopCalls) -> list[object]:
+        await asyncio.gather(*(calls.call(asking(number)) for number in range(9)))
+        await asyncio.sleep(0.1)
         asked = (calls.call(asking(number, sleeping)) for number in range(9))
         return await asyncio.gather(*asked, return_exceptions=True)
 
