@@ -199,6 +199,8 @@ def test_faults_lose_nothing(running: Cluster, tmp_path: Path) -> None:
         done.append(Fault(name, begin, time.time(), _back(out, begin)))
     until.touch()
     assert clients.wait(3000) == 0, running.clients.log()  # a write takes seconds where two cores run it all
+    for each in running.nodes:
+        (tmp_path / f"{each.name}.log").write_text(each.log(characters=20_000_000))
     record = Record.read(out)
     report(record, done)
     check(running, record)
