@@ -24,7 +24,7 @@ import hashlib
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, closing, contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
@@ -270,7 +270,12 @@ class MirrorUnitOfWork:
         Raises `busy` as `maintenance` does, and OSError.
         """
         slugs = None if everything else list(self.markers.pending())
-        return cleanup.sweep(self.repository.path, self.maintenance, time.time(), slugs)
+        return cleanup.sweep(self.repository.path, self.maintenance, time.time(), slugs, alone=self._alone)
+
+    def _alone(self, slug: str) -> AbstractContextManager[Transaction]:
+        """Hold the lock of a workflow. Raises `busy` soon: its writer lives."""
+        locks = replace(locks_of(self.repository, [slug]), patience=EXCLUSIVE_PATIENCE)
+        return self.database.as_mirror(locks)
 
     @contextmanager
     def _locked(

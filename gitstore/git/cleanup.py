@@ -1,10 +1,10 @@
 """Remove files that killed processes left in a repository: lock files, partial files, quarantines.
 
 A lock file does not identify its owner, so it is removed only if it cannot have one: every gitstore writer
-holds the shared writer lock (gitstore/unit_of_work.py) until it ends or dies, and the sweep waits for the
-exclusive one. A git that gitstore runs to pack or delete refs holds the guard of packed-refs instead. A
-quarantine has a lock file of its own, since a push fills it before it writes. Files of a manually run git
-have no such lock and are judged by age.
+holds the shared writer lock (gitstore/unit_of_work.py) until it ends or dies, and the sweep tries to get the
+exclusive one, or else the locks of workflows. A git that gitstore runs to pack or delete refs holds the guard
+of packed-refs instead. A quarantine has a lock file of its own, since a push fills it before it writes. Files
+of a manually run git have no such lock and are judged by age.
 """
 
 from __future__ import annotations
@@ -14,12 +14,14 @@ import shutil
 import stat
 import tempfile
 import time
+from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from typing import Final
 
 from gitstore import names
+from gitstore.errors import BusyError
 from gitstore.git import packed_refs_guard, unpacking
 from gitstore.git.quarantine import PREFIX
 from gitstore.git.unpacking import ALIVE
@@ -45,23 +47,30 @@ def sweep(
     now: float,
     slugs: Collection[str] | None = None,
     *,
+    alone: Callable[[str], AbstractContextManager[object]] | None = None,
     sleep: Callable[[float], object] = time.sleep,
 ) -> list[Path]:
     """Remove abandoned files and return their paths. `now` is a time.time() value.
 
     With `slugs`, only files that writers of these workflows may have left are examined, at no cost for
     others. `hold` is `UnitOfWork.maintenance`; it is entered only if a lock file outlives the time that
-    active writers keep one. Its errors propagate.
+    active writers keep one, and its errors propagate. If writers of other workflows leave no gap for it,
+    `alone` locks one workflow after the other instead, and lock files of their refs are removed: a writer
+    that has lost its workflow finds its lock file gone, and writes no ref.
     """
     removed: list[Path] = []
     if locks := _with_inodes(_locks(repository, slugs)):
         sleep(MOMENT)
         if stale := locks & _with_inodes(path for path, _ in locks):
-            with hold(), packed_refs_guard.idle(repository) as is_idle:
-                # All writers have left, so the lock files that remain have no owner. But git that packs refs
-                # locks one at a time to delete its file, and without the lock another writer may change it.
-                ownerless = stale & _with_inodes(path for path, _ in stale)
-                removed += _remove(path for path, _ in ownerless if is_idle or _is_older(path, now, MINUTE))
+            try:
+                with hold():
+                    # All writers have left, so the lock files that remain have no owner.
+                    removed += _remove_ownerless(repository, stale, now)
+            except BusyError:
+                if alone is not None:
+                    removed += _remove_by_workflow(repository, stale, now, alone)
+                if not removed:
+                    raise
     removed += _remove(path for name in _GIT_FILES if _is_older(path := repository / name, now, MINUTE))
     if packing := [path for name in _PACKING_FILES if _is_older(path := repository / name, now, QUARTER)]:
         with packed_refs_guard.idle(repository) as is_idle:
@@ -76,6 +85,36 @@ def sweep(
             shutil.rmtree(quarantine, ignore_errors=True)
             if not quarantine.exists():
                 removed.append(quarantine)
+    return removed
+
+
+def _remove_ownerless(repository: Path, stale: Collection[tuple[Path, int]], now: float) -> list[Path]:
+    """Remove those of the lock files `stale`, as (path, inode), that still exist.
+
+    Git that packs refs locks one ref at a time, to delete its file, and without the lock another writer may
+    change it. So while git does, only older lock files are removed.
+    """
+    with packed_refs_guard.idle(repository) as is_idle:
+        left = {item for item in _with_inodes(path for path, _ in stale) if item in stale}
+        return _remove(path for path, _ in left if is_idle or _is_older(path, now, MINUTE))
+
+
+def _remove_by_workflow(
+    repository: Path,
+    stale: Collection[tuple[Path, int]],
+    now: float,
+    alone: Callable[[str], AbstractContextManager[object]],
+) -> list[Path]:
+    """Do what `_remove_ownerless` does for each workflow that `alone` can lock."""
+    by_slug: dict[str, list[tuple[Path, int]]] = defaultdict(list)
+    for path, inode in stale:
+        ref = os.fsencode(path.relative_to(repository)).removesuffix(b".lock")
+        if (slug := names.slug_of(ref)) is not None:
+            by_slug[slug].append((path, inode))
+    removed: list[Path] = []
+    for slug, files in by_slug.items():
+        with suppress(BusyError), alone(slug):
+            removed += _remove_ownerless(repository, files, now)
     return removed
 
 

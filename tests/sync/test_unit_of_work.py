@@ -168,6 +168,20 @@ def test_maintenance_proceeds_between_writers_without_end(house: House) -> None:
     assert failures == []
 
 
+def test_locks_of_a_killed_writer_are_removed_beside_writers_without_end(house: House) -> None:
+    """One workflow is not blocked as long as others are written; the lock files of live writers stay."""
+    house.database.lock_seconds = 0.5
+    left = [house.store.path / f"refs/heads/drafts/{slug}.lock" for slug in ("killed", "live")]
+    left[0].parent.mkdir(parents=True, exist_ok=True)
+    for path in left:
+        path.touch()
+    with second(house).begin(["live"]):
+        assert house.writes.sweep(everything=True) == left[:1]
+        with pytest.raises(GitstoreError, match="another writer"):
+            house.writes.sweep(everything=True)
+    assert house.writes.sweep(everything=True) == left[1:]
+
+
 def test_maintenance_waits_for_writers_and_excludes_them(house: House) -> None:
     with house.writes.begin(["a"]), pytest.raises(GitstoreError), second(house).maintenance():
         pytest.fail("got in")
