@@ -25,7 +25,7 @@ import structlog
 from gitstore.drafts import Content
 from gitstore.model import Person, Rules
 from gitstore.store import Actors, Store
-from gitstore.unit_of_work import WRITERS, FileUnitOfWork, shared_lock
+from gitstore.unit_of_work import WRITERS, FileUnitOfWork
 from service import logs, upkeep
 from service.config import Config
 from service.projects import Projects, make_data_folder
@@ -38,6 +38,7 @@ from sync.db import Database
 from sync.embedded.server import EmbeddedPostgres
 from sync.markers import Markers
 from sync.migrate import migrate
+from sync.unit_of_work import locks_of
 from tests.service.serve_process import GITSTORE, alive, environment, until
 from webhooks.housekeeping import Pruned
 
@@ -150,7 +151,9 @@ def test_a_sweep_that_finds_a_writer_is_repeated_in_full(house: House, logged: L
     left.touch()
     house.database.lock_seconds = 0.3
     memory = Memory()
-    with shared_lock(left.parents[3] / WRITERS):
+    with closing(house.projects.reader(project)) as repository:
+        writing = house.database.as_mirror(locks_of(repository, ["a"]))
+    with writing:
         replace(house.upkeep(), memory=memory).run()
     assert left.exists()
     assert len(logged("leftovers_failed")) == 1
