@@ -48,6 +48,7 @@ from sync.mirror import MirroredState
 
 _PAUSE: Final = 0.2  # seconds between two tries
 _TRIES: Final = 10
+_ALONE_SECONDS: Final = 25.0  # for a workflow's lock: several writers, each of which waits 3 s for a ref's
 
 _States = dict[str, MirroredState]
 _Tips = list[tuple[str | None, str | None]]
@@ -273,9 +274,8 @@ class MirrorUnitOfWork:
         return cleanup.sweep(self.repository.path, self.maintenance, time.time(), slugs, alone=self._alone)
 
     def _alone(self, slug: str) -> AbstractContextManager[Transaction]:
-        """Hold the lock of a workflow. Raises `busy` soon: its writer lives."""
-        locks = replace(locks_of(self.repository, [slug]), patience=EXCLUSIVE_PATIENCE)
-        return self.database.as_mirror(locks)
+        """Hold the lock of a workflow, behind those that try to write it again. Raises `busy`."""
+        return self.database.as_mirror(replace(locks_of(self.repository, [slug]), patience=_ALONE_SECONDS))
 
     @contextmanager
     def _locked(

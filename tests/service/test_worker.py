@@ -143,8 +143,11 @@ def test_marked_writes_of_every_project_are_mirrored(house: House, logged: Logge
         assert [line["project"] for line in logged(event)] == ["one", "other"]
 
 
-def test_a_sweep_that_finds_a_writer_is_repeated_in_full(house: House, logged: Logged) -> None:
+def test_a_sweep_that_finds_a_writer_is_repeated_in_full(
+    house: House, logged: Logged, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A lock file that a kill left may have no marker any more, and must not stay until a restart."""
+    monkeypatch.setattr("sync.unit_of_work._ALONE_SECONDS", 0.3)
     project = house.project()
     house.write(project, "a", marked=False)
     left = house.projects.path(project.id) / "refs/heads/drafts/a.lock"

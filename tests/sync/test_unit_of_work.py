@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import psycopg
@@ -12,7 +13,7 @@ import pytest
 
 from gitstore.changes import Authorship, ChangeSet, write
 from gitstore.drafts import Content
-from gitstore.errors import Code, GitstoreError
+from gitstore.errors import BusyError, Code, GitstoreError
 from gitstore.names import tag
 from gitstore.policy import Command
 from gitstore.policy_facts import accepted
@@ -168,8 +169,11 @@ def test_maintenance_proceeds_between_writers_without_end(house: House) -> None:
     assert failures == []
 
 
-def test_locks_of_a_killed_writer_are_removed_beside_writers_without_end(house: House) -> None:
+def test_locks_of_a_killed_writer_are_removed_beside_writers_without_end(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """One workflow is not blocked as long as others are written; the lock files of live writers stay."""
+    monkeypatch.setattr("sync.unit_of_work._ALONE_SECONDS", 0.5)
     house.database.lock_seconds = 0.5
     left = [house.store.path / f"refs/heads/drafts/{slug}.lock" for slug in ("killed", "live")]
     left[0].parent.mkdir(parents=True, exist_ok=True)
@@ -180,6 +184,30 @@ def test_locks_of_a_killed_writer_are_removed_beside_writers_without_end(house: 
         with pytest.raises(GitstoreError, match="another writer"):
             house.writes.sweep(everything=True)
     assert house.writes.sweep(everything=True) == left[1:]
+
+
+def test_locks_of_a_killed_writer_are_removed_beside_writers_that_try_again(house: House) -> None:
+    """Each of them holds the workflow's lock while it waits for the lock file."""
+    left = house.store.path / "refs/heads/drafts/killed.lock"
+    left.parent.mkdir(parents=True, exist_ok=True)
+    left.touch()
+    house.database.lock_seconds = 0.5
+    gone = threading.Event()
+
+    def write() -> None:
+        while not gone.is_set():
+            with suppress(BusyError), second(house).begin(["killed"]):
+                gone.wait(0.4)
+
+    threads = [threading.Thread(target=write) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    try:
+        assert house.writes.sweep(everything=True) == [left]
+    finally:
+        gone.set()
+        for thread in threads:
+            thread.join()
 
 
 def test_maintenance_waits_for_writers_and_excludes_them(house: House) -> None:
