@@ -152,7 +152,7 @@ class _Link:
             self._answer = None
 
     def _check_due(self) -> None:
-        """Fail the call in progress if it is late; else check again when it is, not with a timer a call."""
+        """Fail the call in progress if it is late, or check again when it is: one timer for many calls."""
         self._timer = None
         if self._answer is None:
             return

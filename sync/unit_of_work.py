@@ -274,7 +274,7 @@ class MirrorUnitOfWork:
         return cleanup.sweep(self.repository.path, self.maintenance, time.time(), slugs, alone=self._alone)
 
     def _alone(self, slug: str) -> AbstractContextManager[Transaction]:
-        """Hold the lock of a workflow, behind those that try to write it again. Raises `busy`."""
+        """Hold the lock of a workflow; wait in line with its writers. Raises `busy`."""
         return self.database.as_mirror(replace(locks_of(self.repository, [slug]), patience=_ALONE_SECONDS))
 
     @contextmanager

@@ -31,12 +31,13 @@ MOMENT: Final = 1.0
 """Seconds: the most by which a git child process outlives the writer that started it."""
 MINUTE: Final = 60.0
 """Seconds that a manually run git may hold HEAD or the configuration, and one that packs refs, a ref."""
-QUARTER: Final = 900.0
+QUARTER_HOUR: Final = 900.0
 """Seconds that a git may hold packed-refs without the guard: one that was run manually, or whose machine is
 cut off from the volume. Without its lock, it would undo what others write."""
 DAY: Final = 86_400.0
 """Seconds after which even a file of a slow repack is considered abandoned."""
 
+_PATIENCE: Final = 60.0  # seconds in which workflows are locked one after the other
 _GIT_FILES: Final = ("HEAD.lock", "config.lock", "shallow.lock")
 _PACKING_FILES: Final = ("packed-refs.new", "packed-refs.lock")
 
@@ -72,9 +73,11 @@ def sweep(
                 if not removed:
                     raise
     removed += _remove(path for name in _GIT_FILES if _is_older(path := repository / name, now, MINUTE))
-    if packing := [path for name in _PACKING_FILES if _is_older(path := repository / name, now, QUARTER)]:
+    if packing := [
+        path for name in _PACKING_FILES if _is_older(path := repository / name, now, QUARTER_HOUR)
+    ]:
         with packed_refs_guard.idle(repository) as is_idle:
-            removed += _remove(path for path in packing if is_idle and _is_older(path, now, QUARTER))
+            removed += _remove(path for path in packing if is_idle and _is_older(path, now, QUARTER_HOUR))
     if slugs is None:
         removed += _remove(path for path in _partial_files(repository) if _is_older(path, now, DAY))
     quarantines = [*(repository / "objects").glob(f"{PREFIX}*")]
@@ -105,14 +108,17 @@ def _remove_by_workflow(
     now: float,
     alone: Callable[[str], AbstractContextManager[object]],
 ) -> list[Path]:
-    """Do what `_remove_ownerless` does for each workflow that `alone` can lock."""
+    """Do what `_remove_ownerless` does for each workflow that `alone` can lock, for a limited time."""
     by_slug: dict[str, list[tuple[Path, int]]] = defaultdict(list)
     for path, inode in stale:
         ref = os.fsencode(path.relative_to(repository)).removesuffix(b".lock")
         if (slug := names.slug_of(ref)) is not None:
             by_slug[slug].append((path, inode))
     removed: list[Path] = []
+    deadline = time.monotonic() + _PATIENCE
     for slug, files in by_slug.items():
+        if time.monotonic() > deadline:
+            break  # the next sweep continues
         with suppress(BusyError), alone(slug):
             removed += _remove_ownerless(repository, files, now)
     return removed

@@ -103,7 +103,7 @@ class PushWriter:
             for ref, verdict in self._write_together(slices[start : start + _TOGETHER]).items():
                 # The first slice that names a draft decides on it.
                 final.setdefault(ref, verdict if len(final) < _WITH_CONTENT else _without_content(verdict))
-        budget.lift()
+        budget.lift()  # what follows completes the push
         final = {verdict.command.ref: verdict for verdict in settle_discards(list(final.values()))}
         discards = [v.command for v in final.values() if _is_pending(v) and v.effect is Effect.DISCARD]
         final |= self._write_slices(divide(discards))

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from uuid import UUID
 
@@ -16,7 +16,7 @@ import psutil
 import pytest
 
 from gitstore.errors import BusyError
-from gitstore.git.cleanup import DAY, MINUTE, MOMENT, QUARTER, sweep
+from gitstore.git.cleanup import DAY, MINUTE, MOMENT, QUARTER_HOUR, sweep
 from gitstore.git.maintenance import pack_refs
 from gitstore.git.quarantine import PREFIX, quarantine
 from gitstore.git.unpacking import ALIVE, prefix
@@ -109,8 +109,27 @@ def test_files_of_git_are_removed_by_age(bare: Path) -> None:
     leave(bare, *top, *packing, *half, "objects/pack/pack-3.pack", "objects/pack/pack-3.idx")
     assert swept(bare) == set()
     assert swept(bare, later=MINUTE) == top
-    assert swept(bare, later=QUARTER) == packing
+    assert swept(bare, later=QUARTER_HOUR) == packing
     assert swept(bare, later=DAY) == half
+
+
+def test_workflows_are_locked_one_after_the_other_for_a_limited_time(
+    bare: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where writers leave no gap: many workflows that are being written do not occupy a worker."""
+    monkeypatch.setattr("gitstore.git.cleanup._PATIENCE", 0.05)
+    leave(bare, *(f"refs/heads/drafts/{slug}.lock" for slug in "abc"))
+    asked: list[str] = []
+
+    def busy(slug: str = "") -> AbstractContextManager[None]:
+        asked.append(slug)
+        time.sleep(0.1)
+        raise BusyError("another writer")
+
+    with pytest.raises(BusyError):
+        sweep(bare, busy, time.time(), alone=busy, sleep=lambda _: None)
+    assert len(asked) == 2
+    assert asked[0] == ""
 
 
 class Packing:
@@ -164,8 +183,8 @@ def refs_of(bare: Path) -> set[str]:
 def test_the_lock_of_a_pack_of_refs_is_kept_while_its_git_lives(bare: Path) -> None:
     """However long it takes, and although gitstore's process was killed: other refs would be lost.
 
-    Those that a second pack had removed the files of would be missing from what the first one writes. A lock
-    file of a ref is kept for a minute: git may be about to delete the ref's file.
+    A second pack would remove the files of newer refs, and the first one would then write packed-refs without
+    them. A lock file of a ref is kept for a minute: git may be about to delete the ref's file.
     """
     made = make_refs(bare, "a")
     packing = Packing(bare)
@@ -174,7 +193,7 @@ def test_the_lock_of_a_pack_of_refs_is_kept_while_its_git_lives(bare: Path) -> N
     made |= make_refs(bare, "b", 5)
     leave(bare, LOCKS[0])
     assert swept(bare) == set()
-    assert swept(bare, later=QUARTER) == {LOCKS[0]}
+    assert swept(bare, later=QUARTER_HOUR) == {LOCKS[0]}
     with pytest.raises(BusyError, match=r"packed-refs\.lock"):
         pack_refs(bare)
     packing.end()
@@ -189,7 +208,7 @@ def test_the_lock_of_a_killed_pack_of_refs_is_removed(bare: Path) -> None:
     packing.git.kill()
     packing.end()
     assert swept(bare, later=MINUTE) == set()
-    assert "packed-refs.lock" in swept(bare, later=QUARTER)
+    assert "packed-refs.lock" in swept(bare, later=QUARTER_HOUR)
     pack_refs(bare)
     assert refs_of(bare) >= made
 
