@@ -52,12 +52,14 @@ class Runner:
     """Commands that exec each other and finally the program, which therefore stays a direct child."""
     user: User | None = None
 
-    def popen(self, program: str, arguments: Sequence[str], out: int) -> subprocess.Popen[bytes]:
+    def popen(
+        self, program: str, arguments: Sequence[str], out: int, inherited: Sequence[int] = ()
+    ) -> subprocess.Popen[bytes]:
         """Start `program` with stdout and stderr redirected to the file descriptor `out`.
 
         It runs in a session of its own, so that the terminal's Ctrl-C reaches only this process, which
-        decides how to react. It inherits no environment variables, neither PGOPTIONS and the like nor
-        secrets.
+        decides how to react. It inherits the file descriptors `inherited` and no environment variables,
+        neither PGOPTIONS and the like nor secrets.
         """
         return subprocess.Popen(
             [*self.prefix, str(self.home / "bin" / program), *arguments],
@@ -67,6 +69,7 @@ class Runner:
             cwd="/",
             env={"PATH": os.defpath, "LC_ALL": "C"},
             start_new_session=True,
+            pass_fds=inherited,
             user=self.user.uid if self.user else None,
             group=self.user.gid if self.user else None,
             extra_groups=[] if self.user else None,

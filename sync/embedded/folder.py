@@ -17,7 +17,8 @@ import stat
 import subprocess
 import tempfile
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -134,12 +135,15 @@ class Folder:
         (self.data / "postmaster.pid").unlink(missing_ok=True)
 
     def sweep(self) -> None:
-        """Remove the leftovers of a killed initdb, once its last child has ended."""
+        """Remove the leftovers of a killed initdb, once its last process has ended."""
         for leftover in self.path.glob("initdb-*"):
             with suppress(OSError):
-                pid = _to_int((leftover / "postmaster.pid").read_bytes().split(b"\n")[0].lstrip(b"-"))
-                wait_until(partial(_is_gone, pid), _RELEASE_SECONDS)
-            shutil.rmtree(leftover, ignore_errors=True)
+                lock = os.open(leftover, os.O_RDONLY)
+                try:
+                    wait_until(partial(try_lock, lock), _RELEASE_SECONDS)
+                    shutil.rmtree(leftover, ignore_errors=True)
+                finally:
+                    os.close(lock)
 
     # The socket
 
@@ -211,6 +215,21 @@ class Folder:
         if os.geteuid() == 0 and os.fstat(fd).st_uid != owner.st_uid:
             os.fchown(fd, owner.st_uid, owner.st_gid)
         return fd
+
+
+@contextmanager
+def lock_cluster(path: Path) -> Iterator[int]:
+    """Open and lock (flock(2)) the folder of a new cluster, so that `sweep` waits for the processes in it.
+
+    initdb and the servers that it runs inherit the file descriptor. A kill of this process does not end them
+    at once, and they would add files to a folder that is being removed.
+    """
+    lock = os.open(path, os.O_RDONLY)
+    try:
+        try_lock(lock)
+        yield lock
+    finally:
+        os.close(lock)
 
 
 def _to_int(text: bytes) -> int:

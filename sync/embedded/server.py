@@ -28,7 +28,7 @@ from gitstore.errors import ConfigError, GitstoreError, UnavailableError
 from gitstore.git.files import fsync_folder
 from gitstore.system import wait_until
 from sync.embedded.binaries import ELSEWHERE, MAJOR, Runner, choose_runner
-from sync.embedded.folder import PORT, Folder
+from sync.embedded.folder import PORT, Folder, lock_cluster
 
 DATABASE = USER = "gitstore"
 SUPERUSER = "postgres"
@@ -196,7 +196,8 @@ class EmbeddedPostgres:
         cluster = Path(tempfile.mkdtemp(prefix="initdb-", dir=folder))
         if runner.user:
             os.chown(cluster, runner.user.uid, runner.user.gid, follow_symlinks=False)
-        initdb = self._spawn(runner, "initdb", ["--pgdata", str(cluster), *_INITDB])
+        with lock_cluster(cluster) as lock:
+            initdb = self._spawn(runner, "initdb", ["--pgdata", str(cluster), *_INITDB], inherited=[lock])
         try:
             status = initdb.wait()
         except BaseException:  # Ctrl-C reaches only this process, not initdb
@@ -224,15 +225,17 @@ class EmbeddedPostgres:
             return self._failure(f"the embedded Postgres ended with status {status} instead of starting")
         return None
 
-    def _spawn(self, runner: Runner, program: str, arguments: Sequence[str]) -> subprocess.Popen[bytes]:
+    def _spawn(
+        self, runner: Runner, program: str, arguments: Sequence[str], inherited: Sequence[int] = ()
+    ) -> subprocess.Popen[bytes]:
         log = self._folder.open_log()
         self._log_start = os.fstat(log).st_size
         try:
             if threading.current_thread() is threading.main_thread():
-                return runner.popen(program, arguments, log)
+                return runner.popen(program, arguments, log, inherited)
             # PR_SET_PDEATHSIG fires when the *thread* that forked the child ends: keep that thread alive.
             self._spawner = self._spawner or ThreadPoolExecutor(1, "embedded-postgres")
-            return self._spawner.submit(runner.popen, program, arguments, log).result()
+            return self._spawner.submit(runner.popen, program, arguments, log, inherited).result()
         finally:
             os.close(log)
 

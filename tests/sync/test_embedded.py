@@ -15,6 +15,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import NoReturn
 
+import psutil
 import psycopg
 import pytest
 
@@ -200,6 +201,28 @@ def test_an_interrupted_initdb_is_repeated(folder: Path, start: Callable[..., Em
             process.kill()
         assert not (folder / "data").exists() or (folder / "data/PG_VERSION").exists()
     write(start(folder).conninfo())
+    assert not any(folder.glob("initdb-*"))
+
+
+@on_linux
+def test_the_leftovers_of_a_killed_start_are_removed_once_its_initdb_has_ended(
+    folder: Path, start: Callable[..., EmbeddedPostgres]
+) -> None:
+    """It may write on for a while after the kill; here, it is stopped in the middle."""
+    with keeper(folder) as process:
+        assert wait_until(lambda: any(folder.glob("initdb-*/*")), 20)
+        initdb = next(
+            child
+            for child in psutil.Process(process.pid).children(recursive=True)
+            if child.name() == "initdb"
+        )
+        initdb.suspend()
+        process.kill()
+    going_on = threading.Timer(2.0, initdb.resume)
+    going_on.start()
+    write(start(folder).conninfo())
+    going_on.join()
+    assert not is_alive(initdb.pid)
     assert not any(folder.glob("initdb-*"))
 
 
