@@ -8,7 +8,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from pathlib import Path
 from uuid import UUID
 
@@ -141,21 +141,26 @@ class Packing:
     )
 
     def __init__(self, bare: Path) -> None:
-        lock = bare / "packed-refs.lock"
         for _ in range(50):
             self.parent = psutil.Popen([sys.executable, "-c", self._PACKING, str(bare)])
-            while not (children := self.parent.children()):
-                pass
-            (self.git,) = children
-            while not lock.exists() and self.git.is_running() and self.git.status() != psutil.STATUS_ZOMBIE:
-                pass
-            self.git.suspend()
-            if lock.exists():
-                return
-            self.git.resume()
+            with suppress(psutil.NoSuchProcess):  # git ended before it was stopped
+                if self._stop_git(bare / "packed-refs.lock"):
+                    return
             self.parent.wait()
             make_refs(bare, "again")
         raise AssertionError("git was never found with its lock")
+
+    def _stop_git(self, lock: Path) -> bool:
+        """Wait for git and its lock, and stop git; return whether it holds the lock then."""
+        while not (children := self.parent.children()):
+            pass
+        (self.git,) = children
+        while not lock.exists() and self.git.status() != psutil.STATUS_ZOMBIE:
+            pass
+        self.git.suspend()
+        if not (holds := lock.exists()):
+            self.git.resume()
+        return holds
 
     def end(self) -> None:
         """Let it go on, and wait until it is done."""
