@@ -78,7 +78,13 @@ def running(programs: Path, folder: Path) -> Iterator[str]:
 def _served(runner: Runner, folder: Path) -> Iterator[str]:
     """The server of the cluster in `folder`; the conninfo of its superuser."""
     log = folder / "log"
-    settings = {"listen_addresses": "", "port": PORT, "unix_socket_directories": str(folder), "fsync": "off"}
+    settings = {
+        "listen_addresses": "",
+        "port": PORT,
+        "unix_socket_directories": str(folder),
+        "fsync": "off",
+        "wal_keep_size": "1GB",  # for replicas: the copy for a second one begins with a checkpoint
+    }
     pairs = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
     with log.open("ab") as out:
         server = runner.popen("postgres", ["-D", str(folder / "data"), *pairs], out.fileno())
