@@ -76,7 +76,7 @@ MOST_GROWTH = 48
 
 SHORT = 1_000  # characters, so that a quadratic pattern takes seconds for TIMES as many
 COUNT = 250  # items, likewise
-FLOOR = 0.002  # seconds; less can't be told from noise
+FLOOR = 0.002  # seconds; less cannot be distinguished from noise
 SECONDS = 60  # of CPU time for a child
 
 LIMITS = Limits()
@@ -316,15 +316,15 @@ def main(group: str) -> None:
         for shape in SHAPES:
             print(f"measuring {name}: {shape!r}", flush=True)
             short, long = ((shape * length)[:length] for length in (SHORT, TIMES * SHORT))
-            tell(f"{name}: {shape!r}", *growth(run, short, long))
+            report_growth(f"{name}: {shape!r}", *growth(run, short, long))
         gc.collect()
     for name, count in COUNTED.get(group, {}).items():
         print(f"measuring {name}", flush=True)
-        tell(name, *growth(count, COUNT, TIMES * COUNT))
+        report_growth(name, *growth(count, COUNT, TIMES * COUNT))
     print("done", flush=True)
 
 
-def tell(what: str, cheap: float, costly: float) -> None:
+def report_growth(what: str, cheap: float, costly: float) -> None:
     if costly > MOST_GROWTH * cheap:
         print(f"too fast: {what}: {cheap:.4f} s, {costly:.4f} s for {TIMES} times as much")
 

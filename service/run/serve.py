@@ -122,7 +122,7 @@ def _begin(config: Config, stack: ExitStack, web: Sequence[str]) -> _Service:
     allow_connections()
     child = _start_web(config, listener, web)
     stack.callback(end_at_once, child)
-    # Imported only now: they take as long as the web server, which loads its own modules meanwhile.
+    # Imported only now: they take as long as the web server, which loads its own modules at the same time.
     from service.projects import make_data_folder
     from service.run.bootstrap import greeting, read_node_greeting, set_up, unused_slug
     from service.run.database import check, opened

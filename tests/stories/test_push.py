@@ -321,7 +321,7 @@ def test_a_clone_checks_out_the_newest_draft(ann: Author, owner: Caller, tmp_pat
 
 
 def test_without_a_token_git_is_asked_for_one(owner: Caller, tmp_path: Path) -> None:
-    """401 with WWW-Authenticate: Basic; a wrong password is told."""
+    """401 with WWW-Authenticate: Basic; a wrong password is reported."""
     answer = Caller(owner.url, owner.project, "nonsense").get(
         f"/{owner.project}.git/info/refs?service=git-upload-pack"
     )

@@ -415,7 +415,7 @@ def test_pages_without_the_editor_stay_small(ann: Visitor) -> None:
 
 @pytest.mark.usefixtures("draft")
 def test_a_page_is_compressed_for_those_who_accept_it(ann: Visitor) -> None:
-    """Of a random length, so that it tells nothing about the CSRF token in it."""
+    """Of a random length, so that the length reveals nothing about the CSRF token."""
     plain = ann.client.get(EDIT, base_url=HOST)
     assert "Content-Encoding" not in plain.headers
     packed = [ann.client.get(EDIT, base_url=HOST, headers={"Accept-Encoding": "gzip"}) for _ in range(8)]

@@ -162,7 +162,7 @@ def numbers(ann: Visitor, path: str) -> list[str]:
 
 @pytest.mark.usefixtures("published")
 def test_the_history_is_searched_by_message_author_and_date(ann: Visitor) -> None:
-    """A change is still told against the version before, and a version can be opened by its number."""
+    """A change is still described against the version before, and a version can be opened by its number."""
     me = ann.api.get("/workflows/order-sync/versions/1").json["published_by"]
     for query, found in (
         ("q=sec", ["v2"]),

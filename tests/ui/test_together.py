@@ -133,11 +133,11 @@ def test_an_open_page_tells_what_others_do(ann: Tab, bob: Caller, owner: Caller)
         with page.expect_response(lambda response: "/changes?" in response.url):
             pass
         save(bob, definition("B", f"https://{len(asked)}.example/"))
-        told = page.locator("#live p")
-        expect(told).to_contain_text("saved the draft · View the change", timeout=2500)
+        notice = page.locator("#live p")
+        expect(notice).to_contain_text("saved the draft · View the change", timeout=2500)
     shots(ann, "live")
     assert ann.problems() == []
-    told.get_by_role("link").click()
+    notice.get_by_role("link").click()
     expect(page.get_by_role("heading", name="Changes", exact=False).first).to_be_visible()
     owner.call("POST", "/workflows/order-sync/versions/publish")
     expect(page.locator("#live p")).to_contain_text("You published v2 · View v2", timeout=2500)
