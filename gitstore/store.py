@@ -30,7 +30,9 @@ from gitstore.errors import (
     NotFoundError,
     StaleDraftError,
 )
+from gitstore.git.cleanup import UNFINISHED
 from gitstore.git.commits import new_tag
+from gitstore.git.files import fsync_folder, fsync_tree
 from gitstore.git.refs import RefUpdate
 from gitstore.model import (
     FormerName,
@@ -97,11 +99,13 @@ class Store(WritableRepository):
         if (path / "HEAD").exists():
             return
         path.parent.mkdir(parents=True, exist_ok=True)
-        with TemporaryDirectory(prefix=".new-", dir=path.parent) as folder:
+        with TemporaryDirectory(prefix=UNFINISHED, dir=path.parent) as folder:
             created = Path(folder, path.name)
             created.mkdir()
             Repo.init_bare(str(created)).close()
+            fsync_tree(created)
             created.rename(path)
+        fsync_folder(path.parent)
 
     # Drafts
 

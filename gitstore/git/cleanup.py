@@ -37,6 +37,9 @@ cut off from the volume. Without its lock, it would undo what others write."""
 DAY: Final = 86_400.0
 """Seconds after which even a file of a slow repack is considered abandoned."""
 
+UNFINISHED: Final = ".new-"
+"""Prefix of the folders beside the repositories in which new ones are created."""
+
 _PATIENCE: Final = 60.0  # seconds in which workflows are locked one after the other
 _GIT_FILES: Final = ("HEAD.lock", "config.lock", "shallow.lock")
 _PACKING_FILES: Final = ("packed-refs.new", "packed-refs.lock")
@@ -80,15 +83,12 @@ def sweep(
             removed += _remove(path for path in packing if is_idle and _is_older(path, now, QUARTER_HOUR))
     if slugs is None:
         removed += _remove(path for path in _partial_files(repository) if _is_older(path, now, DAY))
+        created = repository.parent.glob(f"{UNFINISHED}*")
+        removed += _remove_folders(path for path in created if _is_older(path, now, DAY))
     quarantines = [*(repository / "objects").glob(f"{PREFIX}*")]
     if slugs is None:
         quarantines += filter(_is_own, Path(tempfile.gettempdir()).glob(f"{unpacking.prefix(repository)}*"))
-    for quarantine in quarantines:
-        if _is_abandoned(quarantine, now):
-            shutil.rmtree(quarantine, ignore_errors=True)
-            if not quarantine.exists():
-                removed.append(quarantine)
-    return removed
+    return removed + _remove_folders(path for path in quarantines if _is_abandoned(path, now))
 
 
 def _remove_ownerless(repository: Path, stale: Collection[tuple[Path, int]], now: float) -> list[Path]:
@@ -183,6 +183,15 @@ def _remove(paths: Iterable[Path]) -> list[Path]:
     for path in paths:
         with suppress(FileNotFoundError):
             path.unlink()
+            removed.append(path)
+    return removed
+
+
+def _remove_folders(paths: Iterable[Path]) -> list[Path]:
+    removed = []
+    for path in paths:
+        shutil.rmtree(path, ignore_errors=True)
+        if not path.exists():
             removed.append(path)
     return removed
 

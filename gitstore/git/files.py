@@ -53,6 +53,15 @@ def fsync_folder(folder: Path) -> None:
         os.close(handle)
 
 
+def fsync_tree(folder: Path) -> None:
+    """Make all files and folders in `folder` durable, but not its own entry in its parent."""
+    for parent, _, files in os.walk(folder):
+        for name in files:
+            with Path(parent, name).open("rb") as file:
+                os.fsync(file.fileno())
+        fsync_folder(Path(parent))
+
+
 def open_folder(path: str | bytes | Path, within: int | None = None) -> int:
     """Return a descriptor of a folder; a relative `path` is that below the open folder `within`."""
     return os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=within)

@@ -34,7 +34,7 @@ def swept(bare: Path, slugs: list[str] | None = None, *, later: float = 0.0) -> 
         slugs,
         sleep=lambda _: time.sleep(0.01),
     )
-    return {os.fspath(path.relative_to(bare)) for path in removed}
+    return {os.path.relpath(path, bare) for path in removed}
 
 
 def leave(bare: Path, *names: str) -> None:
@@ -111,6 +111,15 @@ def test_files_of_git_are_removed_by_age(bare: Path) -> None:
     assert swept(bare, later=MINUTE) == top
     assert swept(bare, later=QUARTER_HOUR) == packing
     assert swept(bare, later=DAY) == half
+
+
+def test_a_repository_whose_creation_was_killed_is_removed(bare: Path) -> None:
+    unfinished = bare.parent / ".new-x"
+    leave(bare, f"../{unfinished.name}/one.git/HEAD")
+    assert swept(bare, later=QUARTER_HOUR) == set()
+    assert swept(bare, [], later=DAY) == set()
+    assert swept(bare, later=DAY) == {f"../{unfinished.name}"}
+    assert not unfinished.exists()
 
 
 def test_workflows_are_locked_one_after_the_other_for_a_limited_time(

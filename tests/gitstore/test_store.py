@@ -436,6 +436,28 @@ def test_racing_publishers_make_contiguous_versions(bare: Path) -> None:
     store.close()
 
 
+def test_a_created_repository_is_on_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each of its files and folders, and then its entry: a power failure loses no project."""
+    path = tmp_path / "one.git"
+    synced: list[int] = []
+    fsync, rename = os.fsync, Path.rename
+
+    def noted(handle: int) -> None:
+        synced.append(os.fstat(handle).st_ino)
+        fsync(handle)
+
+    def checked(made: Path, target: Path) -> Path:
+        if target == path:
+            assert {one.stat().st_ino for one in (made, *made.rglob("*"))} <= set(synced)
+            synced.clear()
+        return rename(made, target)
+
+    monkeypatch.setattr(os, "fsync", noted)
+    monkeypatch.setattr(Path, "rename", checked)
+    Store.init(path)
+    assert synced == [tmp_path.stat().st_ino]
+
+
 def test_a_repository_whose_creation_was_killed_is_created_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
