@@ -36,6 +36,7 @@ _OID = re.compile(rb"[0-9a-f]{40}")
 # Linux can refer to a folder without opening it, which a network file system does at each of its servers.
 _ROOT: Final = getattr(os, "O_PATH", os.O_RDONLY) | os.O_DIRECTORY | os.O_CLOEXEC
 _LOCK_PATIENCE = 3.0  # seconds; git's own maintenance holds a ref's lock for microseconds
+_DELETING = {"core.packedRefsTimeout": "5000"}  # milliseconds; packing refs takes a second on a slow volume
 
 
 @dataclass(frozen=True, slots=True)
@@ -366,7 +367,7 @@ class WritableRefs(Refs):
         self.invalidate()
         try:
             arguments = ("update-ref", "--no-deref", "-d", os.fsdecode(name), old.decode())
-            child = packed_refs_guard.run(self._folder, *arguments)
+            child = packed_refs_guard.run(self._folder, *arguments, config=_DELETING)
         except BusyError:
             return False
         if child.returncode == 0:

@@ -124,6 +124,21 @@ def test_a_ref_is_deleted_only_with_its_value(
     assert refs.read(DRAFT) is None
 
 
+def test_a_ref_is_deleted_once_refs_are_packed(
+    refs: WritableRefs, bare: Path, commit: Callable[..., str]
+) -> None:
+    """Packing them holds git's lock for a second or two on a slow volume."""
+    one = commit().encode()
+    refs.update([RefUpdate(DRAFT, None, one)])
+    lock = bare / "packed-refs.lock"
+    lock.touch()
+    packed = threading.Timer(2.0, lock.unlink)
+    packed.start()
+    assert refs.delete(DRAFT, one)
+    packed.join()
+    assert refs.read(DRAFT) is None
+
+
 @pytest.mark.parametrize("content", [b"", b"\0" * 41, b"ref: refs/heads/x\n", b"a" * 39], ids=repr)
 def test_a_damaged_ref_is_an_error_and_hides_no_other(refs: WritableRefs, bare: Path, content: bytes) -> None:
     """One broken file is `integrity` when read, left out of listings and named by the survey."""
