@@ -27,6 +27,7 @@ tcp_user_timeout = 5000
 client_connection_check_interval = 2s
 max_connections = 120
 shared_buffers = 64MB
+dynamic_shared_memory_type = mmap
 include 'synchronous.conf'
 """
 _HBA = f"host all all {NETWORK}0/24 trust\nhost replication all {NETWORK}0/24 trust\n"
