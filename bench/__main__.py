@@ -2,10 +2,10 @@
 
     uv run python -m bench [--small | --full | --tiny] [--only NAME ...] [--sizes 10,1000] [--list]
 
-A small run (the default) takes about two minutes, with projects of 10 and 1,000 versions; a full one fifteen,
-with up to 100,000; a tiny one shows that the measures work. The projects are made at the first run, and kept
-in bench/.cache. Results are printed, and written to bench/results: a table, JSON, and a plot of every figure
-relative to its bar.
+A small run (the default) takes about three minutes, with projects of 10 and 1,000 versions; a full one about
+an hour, with up to 100,000; a tiny one shows that the measures work. The projects are made at the first run,
+and kept in bench/.cache. Results are printed, and written to bench/results: a table, JSON, and a plot of
+every figure relative to its bar.
 """
 
 from __future__ import annotations
