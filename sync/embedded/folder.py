@@ -2,7 +2,7 @@
 
 <folder>/data/            the cluster; created by rename, so it is complete or absent
 <folder>/postgres.log     output of the server; the older part is postgres.log.1
-<folder>/lock             held by the parent process of the server; contains its pid
+<folder>/lock             held by the parent process of the server, and by initdb; contains the parent's pid
 <folder>/.s.PGSQL.5432    the socket; if the path is too long, in a short folder under the temp dir
 <folder>/binaries-…/      see sync/embedded/binaries.py
 """
@@ -17,14 +17,12 @@ import stat
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 from gitstore.errors import ConfigError, GitstoreError
-from gitstore.system import try_lock, wait_until
+from gitstore.system import try_lock
 
 PORT = 5432  # not a TCP port: only a part of the socket's name
 
@@ -57,14 +55,15 @@ class Folder:
         self.path = path.resolve()
         self.data = self.path / "data"
         self.log = self.path / "postgres.log"
-        self._lock: int | None = None
+        self.lock: int | None = None
+        """Descriptor of the locked file. A child that inherits it keeps the lock until it ends."""
 
     def take(self) -> None:
         """Create the folder if missing, and lock it until `release` or the end of this process (flock(2)).
 
         Raises FolderInUseError if another process holds the lock.
         """
-        if self._lock is not None:
+        if self.lock is not None:
             return
         self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
         self.path.chmod(0o700)
@@ -84,11 +83,11 @@ class Folder:
             time.sleep(_TICK)
         os.ftruncate(lock, 0)
         os.pwrite(lock, str(os.getpid()).encode(), 0)
-        self._lock = lock
+        self.lock = lock
 
     def release(self) -> None:
         """Unlock the folder and remove the socket. The server must have ended."""
-        if self._lock is None:
+        if self.lock is None:
             return
         with suppress(OSError, GitstoreError):
             path = self._socket_folder()
@@ -96,8 +95,8 @@ class Folder:
             self._remove_socket(path)
             if path != self.path:
                 path.rmdir()
-        os.close(self._lock)
-        self._lock = None
+        os.close(self.lock)
+        self.lock = None
 
     # Running server
 
@@ -135,15 +134,9 @@ class Folder:
         (self.data / "postmaster.pid").unlink(missing_ok=True)
 
     def sweep(self) -> None:
-        """Remove the leftovers of a killed initdb, once its last process has ended."""
+        """Remove the leftovers of a killed initdb. Requires the lock, which all its processes inherit."""
         for leftover in self.path.glob("initdb-*"):
-            with suppress(OSError):
-                lock = os.open(leftover, os.O_RDONLY)
-                try:
-                    wait_until(partial(try_lock, lock), _RELEASE_SECONDS)
-                    shutil.rmtree(leftover, ignore_errors=True)
-                finally:
-                    os.close(lock)
+            shutil.rmtree(leftover, ignore_errors=True)
 
     # The socket
 
@@ -215,21 +208,6 @@ class Folder:
         if os.geteuid() == 0 and os.fstat(fd).st_uid != owner.st_uid:
             os.fchown(fd, owner.st_uid, owner.st_gid)
         return fd
-
-
-@contextmanager
-def lock_cluster(path: Path) -> Iterator[int]:
-    """Open and lock (flock(2)) the folder of a new cluster, so that `sweep` waits for the processes in it.
-
-    initdb and the servers that it runs inherit the file descriptor. A kill of this process does not end them
-    at once, and they would add files to a folder that is being removed.
-    """
-    lock = os.open(path, os.O_RDONLY)
-    try:
-        try_lock(lock)
-        yield lock
-    finally:
-        os.close(lock)
 
 
 def _to_int(text: bytes) -> int:

@@ -28,7 +28,7 @@ from gitstore.errors import ConfigError, GitstoreError, UnavailableError
 from gitstore.git.files import fsync_folder
 from gitstore.system import wait_until
 from sync.embedded.binaries import ELSEWHERE, MAJOR, Runner, choose_runner
-from sync.embedded.folder import PORT, Folder, lock_cluster
+from sync.embedded.folder import PORT, Folder
 
 DATABASE = USER = "gitstore"
 SUPERUSER = "postgres"
@@ -196,8 +196,9 @@ class EmbeddedPostgres:
         cluster = Path(tempfile.mkdtemp(prefix="initdb-", dir=folder))
         if runner.user:
             os.chown(cluster, runner.user.uid, runner.user.gid, follow_symlinks=False)
-        with lock_cluster(cluster) as lock:
-            initdb = self._spawn(runner, "initdb", ["--pgdata", str(cluster), *_INITDB], inherited=[lock])
+        # After a kill of this process, the next start waits for initdb, and only then removes its files.
+        inherited = [self._folder.lock] if self._folder.lock is not None else []
+        initdb = self._spawn(runner, "initdb", ["--pgdata", str(cluster), *_INITDB], inherited)
         try:
             status = initdb.wait()
         except BaseException:  # Ctrl-C reaches only this process, not initdb
