@@ -102,6 +102,7 @@ class Projects:
     def init(self, project: UUID) -> None:
         """Create the empty repository of a project. Call it before inserting the row."""
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        fsync_folder(self._folder.parent)
         Store.init(self.path(project))
 
     def discard(self, project: UUID) -> Path | None:
@@ -113,6 +114,7 @@ class Projects:
         if not path.is_dir():
             return None
         trash.mkdir(mode=0o700, exist_ok=True)
+        fsync_folder(trash.parent)
         with exclusive_lock(path / WRITERS):  # of a writer that lost its connection, too
             kept = path.rename(trash / f"{now():%Y%m%dT%H%M%SZ}-{path.name}")
         fsync_folder(trash)
@@ -121,6 +123,7 @@ class Projects:
     def put_back(self, project: UUID, kept: Path) -> None:
         """Move a repository out of the trash again."""
         kept.rename(self.path(project))
+        fsync_folder(self._folder)
 
     def mirror_lag(self, now: float) -> float:
         """Return the seconds since the oldest write that Postgres may not have mirrored (0: none pending).
