@@ -176,7 +176,7 @@ def fill(repository: Path, parts: Iterator[bytes]) -> None:
 
 # Data folders
 
-_FORM: Final = b"2"  # of the files that no script makes
+_FORM: Final = b"2"  # changes when `fill` makes other files of the same script
 
 
 def _key(sizes: Sequence[int]) -> str:

@@ -162,7 +162,8 @@ class Packing:
     def _stop_git(self, lock: Path) -> bool:
         """Wait for git and its lock, and stop git; return whether it holds the lock then."""
         while not (children := self.parent.children()):
-            pass
+            if self.parent.poll() is not None:
+                return False
         (self.git,) = children
         while not lock.exists() and self.git.status() != psutil.STATUS_ZOMBIE:
             pass

@@ -78,7 +78,7 @@ def test_five_workflows_at_once_and_back(owner: Caller, chromium: Browser, tmp_p
     ann.git("clone", "-q", "--mirror", ann.remote, str(mirror), within=tmp_path)
     assert "Everything up-to-date" in ann.git("push", "--mirror", ann.remote, within=mirror)
 
-    # At night, one click restores the former state.
+    # In dark mode, one click restores the former state.
     with browser.tab(chromium, owner, color_scheme="dark") as tab:
         page = tab.page
         tab.go("/ui/releases/autumn-1.0")
